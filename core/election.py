@@ -1,0 +1,81 @@
+"""Who claims a vacant singleton, and when: the first fit node of the ranking at once, the next ones a step later."""
+
+from core import singleton
+from core.brain import Brain
+from core.everywhere import needs_met
+from core.records import LEASES, MEMBERS, TERMS
+from core.specs import ServiceSpec
+from core.state import Singleton, SingletonState
+
+CANDIDATES = 4
+"""Ranks that claim one after the other; nodes beyond share the later steps by hash."""
+
+
+def ready(b: Brain) -> bool:
+    """Whether this node knows enough to claim anything."""
+    synced = b.state.synced
+    return b.joined and not b.state.hand_over and MEMBERS in synced and LEASES in synced and TERMS in synced
+
+
+def review(b: Brain) -> None:
+    """Look at every singleton without a lease: plan our claim, or say that it fits nowhere."""
+    if not ready(b):
+        return
+    for spec in b.specs.values():
+        if spec.run == "singleton" and b.lease(spec.name) is None:
+            _consider(b, spec)
+
+
+def _consider(b: Brain, spec: ServiceSpec) -> None:
+    name = spec.name
+    if b.state.singletons[name].state is not SingletonState.IDLE:
+        return
+    if not b.placement.candidates(name, 1):
+        _nowhere(b, spec)
+        return
+    b.state.nowhere.pop(name, None)
+    rank = _rank(b, spec)
+    if rank is None:
+        b.cancel(f"claim/{name}")
+        return
+    timer = f"claim/{name}"
+    at_ms = max(b.now + rank * b.timing.claim_step_ms, _not_before_ms(b, spec))
+    planned = b.state.timers.get(timer)
+    if planned is None or at_ms < planned:
+        b.timer(timer, at_ms)
+
+
+def _nowhere(b: Brain, spec: ServiceSpec) -> None:
+    b.cancel(f"claim/{spec.name}")
+    if not b.state.nowhere.get(spec.name):
+        b.state.nowhere[spec.name] = True
+        b.note("nowhere", spec.name)
+
+
+def _rank(b: Brain, spec: ServiceSpec) -> int | None:
+    if spec.name in b.state.unfit_until_ms or (spec.volume and not b.state.storage_ok):
+        return None
+    return b.placement.rank(spec.name, b.me.id, CANDIDATES)
+
+
+def _not_before_ms(b: Brain, spec: ServiceSpec) -> int:
+    """A singleton that nobody ever held waits a moment after our joining, so that its placement is not by who came first."""
+    term, _ = b.term(spec.name)
+    return b.now if term is not None else b.state.joined_at_ms + 3 * b.timing.claim_step_ms
+
+
+def on_timer(b: Brain, name: str) -> None:
+    """Our turn: claim, if the singleton is still vacant and what it needs is there."""
+    spec = b.specs[name]
+    s: Singleton = b.state.singletons[name]
+    if not ready(b) or s.state is not SingletonState.IDLE or b.lease(name) is not None:
+        return
+    rank = _rank(b, spec)
+    if rank is None:
+        return
+    missing = needs_met(b, spec)
+    if missing:
+        b.note("needs_wait", name, detail=missing)
+        b.timer_in(f"claim/{name}", b.timing.retry_ms_max)
+        return
+    singleton.claim(b, s)

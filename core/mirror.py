@@ -1,0 +1,170 @@
+"""What this machine knows of the shared records: deltas in, derived indexes kept up to date."""
+
+from core import brake, evidence, membership
+from core.brain import Brain
+from core.events import RecordsChanged
+from core.ids import NO_VOLUME, NodeId, ServiceName
+from core.records import (
+    DOMAINS,
+    LEASES,
+    MEMBERS,
+    NODES,
+    POWER,
+    SERVICES,
+    TERMS,
+    Change,
+    LeaseRecord,
+    MemberRecord,
+    TermRecord,
+)
+from core.specs import NodeSpec
+from core.steward import on_node, on_power, on_synced, review_if_touched
+from core.recovery import on_domain
+
+TREES = (MEMBERS, TERMS, LEASES, NODES, SERVICES)
+
+
+def apply(b: Brain, event: RecordsChanged) -> None:
+    """Take deltas in order; a change older than what is known of its path is stale and changes nothing."""
+    if event.resync:
+        _vanish_unlisted(b, event)
+    for change in event.changes:
+        known = b.state.mirror.get(change.path)
+        if known is None or _is_newer(change, known):
+            b.state.mirror[change.path] = change
+            _take(b, change, known)
+    if event.resync:
+        for root in event.roots:
+            _root_synced(b, root)
+
+
+def _is_newer(change: Change, known: Change) -> bool:
+    if change.zxid != known.zxid:
+        return change.zxid > known.zxid
+    return (change.data is None) != (known.data is None)
+
+
+def _vanish_unlisted(b: Brain, event: RecordsChanged) -> None:
+    listed = {change.path for change in event.changes}
+    mirror = b.state.mirror
+    for root in event.roots:
+        below = [path for path in mirror if path.startswith(root + "/")] if root in TREES else []
+        for path in (root, *below):
+            known = mirror.get(path)
+            if known is not None and known.data is not None and path not in listed:
+                gone = Change(path=path, zxid=known.zxid)
+                mirror[path] = gone
+                _take(b, gone, known)
+
+
+def _take(b: Brain, change: Change, known: Change | None) -> None:
+    path = change.path
+    if path.startswith(MEMBERS):
+        _member(b, change, known)
+    elif path.startswith(LEASES):
+        _lease(b, change)
+    elif path.startswith(TERMS):
+        _term(b, change)
+    elif path.startswith(NODES):
+        on_node(b, change)
+    elif path.startswith(POWER):
+        on_power(b, change)
+    elif path.startswith(DOMAINS):
+        on_domain(b, change)
+
+
+def _root_synced(b: Brain, root: str) -> None:
+    """A path that does not exist is news too: its watcher must know that it was looked at."""
+    if root in TREES:
+        b.state.synced[root] = True
+        b.arc_changed = True
+    elif root.startswith(DOMAINS + "/"):
+        on_domain(b, b.state.mirror.get(root, Change(path=root, zxid=0)))
+    else:
+        on_synced(b, root)
+
+
+def _member(b: Brain, change: Change, known: Change | None) -> None:
+    new = change.data
+    if isinstance(new, MemberRecord):
+        place_member(b, new)
+        if new.node == b.me.id:
+            membership.on_own_member(b, change)
+        if known is None or known.data is None or known.owner != change.owner:
+            brake.on_return(b, new.node)
+            review_if_touched(b, new.node)
+        return
+    old = known.data if known is not None else None
+    if isinstance(old, MemberRecord):
+        forget_member(b, old.node)
+        if old.node != b.me.id:
+            brake.on_loss(b, old.node)
+        review_if_touched(b, old.node)
+
+
+def place_member(b: Brain, record: MemberRecord) -> None:
+    """Make a member a candidate for placement, as far as it is fit."""
+    node = record.node
+    old = b.members.get(node)
+    b.members[node] = record
+    spec = NodeSpec(
+        id=node,
+        rack=record.rack,
+        power_domain=record.power_domain,
+        weight=record.weight,
+        cores=record.cores,
+        memory_bytes=record.memory_bytes,
+    )
+    b.placement.set_node(spec, record.fit)
+    b.ring.set_member(node, True)
+    before = ((), True) if old is None else (old.unfit, old.storage_ok)
+    if before == (record.unfit, record.storage_ok):
+        return
+    for service in b.specs.values():
+        if service.run != "everywhere":
+            barred = service.name in record.unfit or (service.volume != NO_VOLUME and not record.storage_ok)
+            b.placement.exclude(service.name, node, barred)
+
+
+def forget_member(b: Brain, node: NodeId) -> None:
+    b.members.pop(node, None)
+    b.placement.remove_node(node)
+    b.ring.set_member(node, False)
+
+
+def _lease(b: Brain, change: Change) -> None:
+    service = change.path[len(LEASES) + 1 :]
+    if service not in b.specs:
+        return
+    lease = change.data
+    holder = lease.node if isinstance(lease, LeaseRecord) else NodeId("")
+    b.placement.pin(ServiceName(service), holder)
+    b.state.nowhere.pop(service, None)
+
+
+def _term(b: Brain, change: Change) -> None:
+    """Index who has fenced instances; take a steward's lift into the version our next write must name."""
+    service = change.path[len(TERMS) + 1 :]
+    term = change.data
+    if not isinstance(term, TermRecord):
+        return
+    if term.blocked:
+        b.state.blocks[service] = change.version
+    else:
+        b.state.blocks.pop(service, None)
+    single = b.state.singletons.get(service)
+    if single is not None:
+        evidence.on_term(b, single, term, change.version)
+
+
+def rebuild(b: Brain) -> None:
+    """Derive members, placement and ring from the mirror again (after a snapshot)."""
+    for path, change in b.state.mirror.items():
+        if path.startswith(NODES) and change.data is not None:
+            b.ring.add(NodeId(path[len(NODES) + 1 :]), False)
+    for change in b.state.mirror.values():
+        if isinstance(change.data, MemberRecord):
+            place_member(b, change.data)
+    for path, change in b.state.mirror.items():
+        if path.startswith(LEASES):
+            _lease(b, change)

@@ -1,0 +1,124 @@
+"""Stewardship: which member looks after which node, and who owns a named duty, on a consistent-hash ring."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable
+
+from core.hashing import digest
+from core.ids import NO_NODE, NodeId
+
+Place = tuple[int, NodeId]
+"""Where a node sits on the ring: its digest, ties broken by id."""
+
+
+class Ring:
+    """The known nodes on a ring, some of them members. A change costs O(log n) comparisons.
+
+    The steward of a node is the next member after it, other than itself; so a member's wards are the known
+    nodes between its predecessor member and itself, and that predecessor.
+    Source: consistent hashing (Karger et al. 1997), successor as in Chord (Stoica et al. 2001).
+    """
+
+    def __init__(self) -> None:
+        self._known: list[Place] = []
+        self._members: list[Place] = []
+
+    def load(self, ids: Iterable[NodeId], members: Iterable[NodeId]) -> None:
+        """Replace everything: the known ids and which of them are members (members need not be repeated in ids)."""
+        chosen = dict.fromkeys(members)
+        self._members = sorted(_place(node) for node in chosen)
+        self._known = sorted(_place(node) for node in {**dict.fromkeys(ids), **chosen})
+
+    def add(self, node: NodeId, member: bool) -> None:
+        """Make ``node`` known and set whether it is a member; adding it again only sets that."""
+        _insert(self._known, _place(node))
+        self.set_member(node, member)
+
+    def remove(self, node: NodeId) -> None:
+        """Forget ``node``; an unknown one is ignored."""
+        _delete(self._known, _place(node))
+        _delete(self._members, _place(node))
+
+    def set_member(self, node: NodeId, member: bool) -> None:
+        """Set whether ``node`` is a member; an unknown node becomes known when it becomes a member."""
+        place = _place(node)
+        if not member:
+            _delete(self._members, place)
+            return
+        _insert(self._known, place)
+        _insert(self._members, place)
+
+    def is_known(self, node: NodeId) -> bool:
+        """Tell whether ``node`` is on the ring."""
+        return _holds(self._known, _place(node))
+
+    def is_member(self, node: NodeId) -> bool:
+        """Tell whether ``node`` is a member."""
+        return _holds(self._members, _place(node))
+
+    def steward_of(self, node: NodeId) -> NodeId:
+        """Return the next member after ``node`` other than itself, ``NO_NODE`` if there is none. O(log n)."""
+        steward = self._next_member(_place(node))
+        return NO_NODE if steward == node else steward
+
+    def owner_of_key(self, key: str) -> NodeId:
+        """Return the member that owns a named duty, ``NO_NODE`` without members. O(log n)."""
+        return self._next_member((digest(key), NO_NODE))
+
+    def wards_of(self, me: NodeId) -> tuple[NodeId, ...]:
+        """Return the known nodes whose steward is ``me``, along the ring; none if ``me`` is not a member. O(wards)."""
+        if not self.is_member(me):
+            return ()
+        mine, first = _place(me), self._predecessor(_place(me))
+        end, begin = bisect_left(self._known, mine), bisect_left(self._known, first)
+        if first < mine:
+            arc = self._known[begin:end]
+        elif first == mine:
+            arc = self._known[end + 1 :] + self._known[:end]
+        else:
+            arc = self._known[begin:] + self._known[:end]
+        return tuple(node for _, node in arc)
+
+    def touches(self, me: NodeId, node: NodeId) -> bool:
+        """Tell whether a change of ``node`` (known, member) may change ``wards_of(me)``. O(log n).
+
+        Right whether it is asked before or after the change: the arc of ``me`` includes its predecessor.
+        """
+        if node == me:
+            return True
+        if not self.is_member(me):
+            return False
+        mine, place = _place(me), _place(node)
+        first = self._predecessor(mine)
+        if first < mine:
+            return first <= place < mine
+        return place >= first or place < mine
+
+    def _next_member(self, place: Place) -> NodeId:
+        if not self._members:
+            return NO_NODE
+        at = bisect_right(self._members, place)
+        return self._members[at % len(self._members)][1]
+
+    def _predecessor(self, mine: Place) -> Place:
+        """Return the place of the member before a member; its own if it is the only one."""
+        return self._members[bisect_left(self._members, mine) - 1]
+
+
+def _place(node: NodeId) -> Place:
+    return digest(node), node
+
+
+def _holds(places: list[Place], place: Place) -> bool:
+    at = bisect_left(places, place)
+    return at < len(places) and places[at] == place
+
+
+def _insert(places: list[Place], place: Place) -> None:
+    if not _holds(places, place):
+        insort(places, place)
+
+
+def _delete(places: list[Place], place: Place) -> None:
+    at = bisect_left(places, place)
+    if at < len(places) and places[at] == place:
+        del places[at]
