@@ -24,15 +24,20 @@ from core.ring import Ring
 from core.specs import NodeSpec, ServiceSpec, Timing
 from core.state import Pending, Phase, State, Subject
 
+COPIES, ELECTION, ENSEMBLE_PART, DRAIN, BLOCKS = 1, 2, 4, 8, 16
+EVERYTHING = 31
+"""Parts of the machine that have to look around after an event, as bits of ``Brain.look``."""
+
 
 class Brain:
     """State and derived indexes of one machine, and the effects it has asked for in this step.
 
-    ``arc_changed`` is set within a step when this node's wards may have changed.
+    ``arc_changed`` is set within a step when this node's wards may have changed, ``look`` says which parts have to
+    look around.
     ``members``, ``placement`` and ``ring`` are derived from ``state.mirror`` and can be rebuilt from it.
     """
 
-    __slots__ = ("arc_changed", "me", "members", "opening", "out", "placement", "ring", "specs", "state", "timing")
+    __slots__ = ("arc_changed", "look", "me", "members", "opening", "out", "placement", "ring", "specs", "state", "timing")
 
     def __init__(self, opening: Opening, state: State) -> None:
         self.opening = opening
@@ -41,6 +46,7 @@ class Brain:
         self.specs: dict[str, ServiceSpec] = {spec.name: spec for spec in opening.services}
         self.state = state
         self.arc_changed = False
+        self.look = 0
         self.out: list[fx.AnyEffect] = []
         self.members: dict[NodeId, MemberRecord] = {}
         self.placement = Placement()
@@ -77,7 +83,7 @@ class Brain:
         """Open an outstanding op; its answer goes to ``subject``."""
         op = OpId(self.state.next_op)
         self.state.next_op += 1
-        self.state.ops[op] = Pending(subject, key, step, self.state.now_at_ms)
+        self.state.ops[op] = Pending(subject, key, step, self.state.now_at_ms, self.state.session)
         return op
 
     def commit(self, subject: Subject, key: str, step: str, writes: tuple[fx.Write, ...]) -> OpId:

@@ -39,7 +39,9 @@ def _consider(b: Brain, spec: ServiceSpec) -> None:
         b.cancel(f"claim/{name}")
         return
     timer = f"claim/{name}"
-    at_ms = max(b.now + rank * b.timing.claim_step_ms, _not_before_ms(b, spec))
+    at_ms = max(b.now, _not_before_ms(b, spec)) + rank * b.timing.claim_step_ms
+    if needs_met(b, spec):
+        at_ms = max(at_ms, b.now + b.timing.retry_ms_max)  # looked at again as soon as what it needs is there
     planned = b.state.timers.get(timer)
     if planned is None or at_ms < planned:
         b.timer(timer, at_ms)

@@ -119,7 +119,9 @@ def release(b: Brain, s: Singleton) -> None:
     released = term.released
     if clean and s.recorded and s.instance is not None:
         released = (*released, s.instance)
-    after = replace_term(term, released=released, stopped=clean, unclean=not clean, serving=False)
+    before = s.previous
+    calm = s.ran or before is None or before.stopped  # else an earlier holder's clock may still run (rule 7)
+    after = replace_term(term, released=released, stopped=clean and calm, unclean=not (clean and calm), serving=False)
     writes: tuple[fx.Write, ...] = (term_put(s, after), fx.Remove(path=lease_path(s.name), version=0))
     if s.ending is Ending.GIVE_UP:
         b.state.unfit_until_ms[s.name] = b.now + b.timing.unfit_ms

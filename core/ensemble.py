@@ -111,8 +111,10 @@ def _count_dead(b: Brain, ensemble: EnsembleRecord) -> None:
     for node in ensemble.voters:
         if node not in b.members and node not in dead:
             dead[node] = b.now
-    if dead:
-        b.timer("ensemble", min(dead.values()) + b.timing.ensemble_repair_ms)
+    due = [at_ms + b.timing.ensemble_repair_ms for at_ms in dead.values()]
+    ahead = [at_ms for at_ms in due if at_ms > b.now]
+    if ahead:
+        b.timer("ensemble", min(ahead))
 
 
 def _propose(b: Brain, ensemble: EnsembleRecord, cluster: ClusterRecord, version: int) -> None:

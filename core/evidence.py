@@ -114,8 +114,13 @@ def try_admit(b: Brain, s: Singleton) -> None:
     _arm(b, s)
     _announce(b, s)
     b.note("serving", s.name, epoch=s.epoch)
+    tell_serving(b, s)
+
+
+def tell_serving(b: Brain, s: Singleton) -> None:
+    """Say in the term that clients are admitted, for those who need this service."""
     term = s.term
-    if term is not None and not term.serving and s.op == NO_OP:
+    if s.state is S.SERVING and term is not None and not term.serving and s.op == NO_OP:
         s.term = replace_term(term, serving=True)
         s.op = b.commit(Subject.SINGLETON, s.name, "serving", (lease_check(s), term_put(s, s.term)))
 

@@ -18,7 +18,7 @@ from core import (
     steward,
 )
 from core import effects as fx
-from core.brain import Brain
+from core.brain import BLOCKS, COPIES, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
 from core.errors import InvariantViolation
 from core.events import (
     AnyEvent,
@@ -98,6 +98,7 @@ class Machine:
         _check_legal(b, event)
         b.out = []
         b.arc_changed = False
+        b.look = 0 if isinstance(event, RecordsChanged) else EVERYTHING
         b.state.now_at_ms = event.at_ms
         if isinstance(event, BeatAnswered):
             _beat(b, event)
@@ -134,13 +135,15 @@ def _enforce(b: Brain) -> None:
 
 
 def _beat(b: Brain, event: BeatAnswered) -> None:
-    """Note the evidence first, then judge all rights, then act on the answer."""
+    """Note the evidence first, then judge this service's right, then act on the answer.
+
+    Other services are not judged here: answers that come together (a host may have held some back) are taken one by one.
+    """
     s = b.state.singletons.get(event.service)
     if s is None or s.epoch != event.epoch or s.state is SingletonState.IDLE:
-        _enforce(b)
         return
     evidence.note_beat(s, event)
-    _enforce(b)
+    evidence.enforce(b, s)
     if s.ending is Ending.NONE:
         evidence.on_beat(b, s, event)
 
@@ -254,6 +257,8 @@ def _right_expired(b: Brain, event: RightExpired) -> None:
 
 def _answer(b: Brain, event: OpSucceeded | OpFailed) -> bool:
     pending = b.state.ops.pop(event.op)
+    if isinstance(event, OpFailed) and event.reason == "session" and pending.session == b.state.session != NO_SESSION:
+        _session_ended(b)
     match pending.subject:
         case Subject.SINGLETON:
             singleton.on_answer(b, pending, event)
@@ -287,8 +292,8 @@ def _timer(b: Brain, timer: str) -> bool:
             election.on_timer(b, key)
         case "copy":
             everywhere.on_timer(b, b.state.copies[key])
-        case "ward":
-            steward.on_timer(b, NodeId(key))
+        case "ward" | "look":
+            steward.on_timer(b, kind, NodeId(key))
         case "silent":
             steward.on_silent_timer(b, NodeId(key))
         case "domain":
@@ -325,15 +330,21 @@ def _react(b: Brain) -> None:
         _hand_over(b)
         return
     membership.register_if_stopped(b)
-    everywhere.review(b)
+    look = b.look
+    if look & COPIES:
+        everywhere.review(b)
     if not b.joined:
         return
     if b.arc_changed:
         steward.review(b)
-    election.review(b)
-    ensemble.review(b)
-    drain.review(b)
-    blocks.review(b)
+    if look & ELECTION:
+        election.review(b)
+    if look & ENSEMBLE_PART:
+        ensemble.review(b)
+    if look & DRAIN:
+        drain.review(b)
+    if look & BLOCKS or b.state.blocks:
+        blocks.review(b)
 
 
 def _hand_over(b: Brain) -> None:

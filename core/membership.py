@@ -3,7 +3,7 @@
 import msgspec
 
 from core import effects as fx
-from core.brain import Brain
+from core.brain import DRAIN, Brain
 from core.events import Committed, OpFailed, OpSucceeded, ReadBack, SessionOpened
 from core.ids import NO_SESSION, SessionId
 from core.lifecycle import after
@@ -16,9 +16,11 @@ from core.records import (
     TERMS,
     Change,
     ClusterRecord,
+    DomainRecord,
     Lifecycle,
     MemberRecord,
     NodeRecord,
+    domain_path,
     node_path,
 )
 from core.state import NO_OP, Pending, Phase, Subject
@@ -79,7 +81,8 @@ def _holding_old(b: Brain) -> bool:
 
 def _look(b: Brain) -> None:
     b.state.phase = Phase.READING
-    b.read(ME, "", "look", (node_path(b.me.id), b.own_member_path(), CLUSTER))
+    domain = domain_path(b.me.power_domain)
+    b.read(ME, "", "look", (node_path(b.me.id), b.own_member_path(), CLUSTER, domain))
 
 
 def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None:
@@ -92,8 +95,8 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
             b.state.attempts += 1
         return
     match event.result:
-        case ReadBack(changes=(node, member, cluster)) if b.state.phase is Phase.READING:
-            _looked(b, node, member, cluster)
+        case ReadBack(changes=changes) if b.state.phase is Phase.READING:
+            _looked(b, *changes)
         case Committed(versions=versions) if b.state.phase is Phase.REGISTERING:
             b.state.own_version = versions[0]
             b.state.member_version = 0
@@ -110,7 +113,7 @@ def on_timer(b: Brain) -> None:
         _look(b)
 
 
-def _looked(b: Brain, node: Change, member: Change, cluster: Change) -> None:
+def _looked(b: Brain, node: Change, member: Change, cluster: Change, domain: Change) -> None:
     state = b.state
     state.own = node.data if isinstance(node.data, NodeRecord) else None
     state.own_version = node.version
@@ -125,7 +128,7 @@ def _looked(b: Brain, node: Change, member: Change, cluster: Change) -> None:
         else:
             _close_old(b, member.owner)
         return
-    _register(b, cluster.data is None)
+    _register(b, cluster.data is None, domain)
 
 
 def _close_old(b: Brain, session: SessionId) -> None:
@@ -135,8 +138,8 @@ def _close_old(b: Brain, session: SessionId) -> None:
     b.emit(fx.CloseSession(op=op, session=session, ms_max=b.timing.commit_ms_max))
 
 
-def _register(b: Brain, first: bool) -> None:
-    """Register in one transaction: lifecycle record, presence, and the cluster record if we are the first."""
+def _register(b: Brain, first: bool, domain: Change) -> None:
+    """Register in one transaction: lifecycle record, presence, the power slot given back, the first cluster record."""
     state = b.state
     state.phase = Phase.REGISTERING
     old = state.own
@@ -160,6 +163,9 @@ def _register(b: Brain, first: bool) -> None:
     )
     if first:
         writes = (*writes, fx.Create(path=CLUSTER, data=ClusterRecord()))
+    if isinstance(domain.data, DomainRecord) and any(slot.node == b.me.id for slot in domain.data.slots):
+        left = DomainRecord(slots=tuple(slot for slot in domain.data.slots if slot.node != b.me.id))
+        writes = (*writes, fx.Put(path=domain.path, data=left, version=domain.version))
     b.commit(ME, "", "register", writes)
 
 
@@ -205,6 +211,7 @@ def on_own_member(b: Brain, change: Change) -> None:
     """The mirror shows our own member record: its version is what the next write must name."""
     if change.data is not None and change.owner == b.state.session:
         b.state.member_version = max(b.state.member_version, change.version)
+        b.look |= DRAIN
 
 
 def lapse_unfit(b: Brain) -> None:

@@ -1,7 +1,7 @@
 """What this machine knows of the shared records: deltas in, derived indexes kept up to date."""
 
 from core import brake, evidence, membership
-from core.brain import Brain
+from core.brain import BLOCKS, COPIES, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
 from core.events import RecordsChanged
 from core.ids import NO_VOLUME, NodeId, ServiceName
 from core.records import (
@@ -22,6 +22,15 @@ from core.steward import on_node, on_power, on_synced, review_if_touched
 from core.recovery import on_domain
 
 TREES = (MEMBERS, TERMS, LEASES, NODES, SERVICES)
+
+_LOOKS = {
+    "members": COPIES | ELECTION | ENSEMBLE_PART,
+    "leases": COPIES | ELECTION | DRAIN,
+    "terms": COPIES | ELECTION | DRAIN | BLOCKS,
+    "cluster": ENSEMBLE_PART | DRAIN,
+    "config": ENSEMBLE_PART | DRAIN,
+}
+"""Which parts look around when a record of this kind changes (by the second name of its path)."""
 
 
 def apply(b: Brain, event: RecordsChanged) -> None:
@@ -59,6 +68,7 @@ def _vanish_unlisted(b: Brain, event: RecordsChanged) -> None:
 
 def _take(b: Brain, change: Change, known: Change | None) -> None:
     path = change.path
+    b.look |= _LOOKS.get(path.split("/", 3)[2], 0)
     if path.startswith(MEMBERS):
         _member(b, change, known)
     elif path.startswith(LEASES):
@@ -77,6 +87,7 @@ def _root_synced(b: Brain, root: str) -> None:
     """A path that does not exist is news too: its watcher must know that it was looked at."""
     if root in TREES:
         b.state.synced[root] = True
+        b.look = EVERYTHING
         b.arc_changed = True
     elif root.startswith(DOMAINS + "/"):
         on_domain(b, b.state.mirror.get(root, Change(path=root, zxid=0)))

@@ -12,7 +12,7 @@ within absolute capacities (``core.placement_match``). The answer does not depen
 * A singleton pinned to a node that may run it stays there; pinned to another, it still takes its room there and
   is placed elsewhere as well.
 
-Source: the table of performance measurements in docs (two-level 1.85 x on host loss, bound 2).
+Source: own measurements, which ``bench/placement.py`` repeats (a removed node 1.7-1.85 x, an unfit one 1.0 x).
 """
 
 from core.ids import NO_NODE, NodeId, ServiceName

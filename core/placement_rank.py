@@ -7,7 +7,8 @@ from heapq import nsmallest
 Entry = tuple[int, str]
 """Cost, then id: the order of every ranking."""
 
-KEEP = 6
+KEEP = 4
+"""Entries of a first filling: enough for the candidates, few enough that most changes lie beyond them."""
 COMPLETE = 1 << 200
 """A limit above every cost: the list holds the whole ranking."""
 
@@ -53,10 +54,12 @@ class TopList:
         at = 0 if entry is None else bisect_right(self.items, entry)
         if at < len(self.items):
             return self.items[at]
+        if self.limit == COMPLETE:
+            return None
         if not self.items:
-            self.keep = KEEP
+            self.keep = KEEP // 4
         while at >= len(self.items) and self.limit != COMPLETE:
-            self.keep *= 2
+            self.keep *= 4
             self._cut(nsmallest(self.keep + 1, source()))
             at = 0 if entry is None else bisect_right(self.items, entry)
         return self.items[at] if at < len(self.items) else None

@@ -103,7 +103,8 @@ def _power_failed(b: Brain, ward: Ward, detail: str) -> None:
         b.note("power_failed", node=ward.node, detail=detail)
     if ward.record is not None:
         _give_back(b, ward.record.power_domain, ward.node)
-    delay = min(b.timing.backoff_ms << min(ward.failures - 1, 8), b.timing.backoff_ms_max)
+    ward.patient = True
+    delay = min(b.timing.backoff_ms << min(ward.failures - 1, 8), b.timing.ask_ms_max)
     b.timer_in(f"ward/{ward.node}", delay)
 
 
@@ -111,8 +112,8 @@ def _decide(b: Brain, ward: Ward, on: bool) -> None:
     record = ward.record
     if record is None or ward.node in b.members:
         return
-    if on and record.state is L.DISCOVERED and ward.failures == 0:
-        ward.failures = 1  # it runs without having joined: it may be booting, so give it the time of a boot
+    if on and ward.patient and (record.state is L.DISCOVERED or ward.failures):
+        ward.patient = False
         b.timer_in(f"ward/{ward.node}", b.timing.boot_ms_max)
         return
     ward.action = "cycle" if on else "on"
@@ -140,10 +141,9 @@ def _powered(b: Brain, ward: Ward) -> None:
 
 def settled(b: Brain, ward: Ward) -> None:
     """The ward is a member again: whatever we were about to do to its power is void (rule 9)."""
-    ward.step, ward.action, ward.due, ward.failures = "", "", False, 0
+    ward.step, ward.action, ward.due, ward.patient, ward.failures = "", "", False, True, 0
     b.cancel(f"ward/{ward.node}")
-    if ward.record is not None and ward.record.power_domain in b.state.domains:
-        _give_back(b, ward.record.power_domain, ward.node)
+    forget(b, ward.node)
 
 
 def forget(b: Brain, node: NodeId) -> None:
@@ -238,6 +238,7 @@ def _commit_orders(b: Brain, domain: DomainId, work: DomainWork, taken: list[Slo
     first: fx.Write = fx.Put(path=path, data=data, version=work.version)
     if work.version < 0:
         first = fx.Create(path=path, data=data)
+    work.proposed = tuple(slots)
     work.ordering = [ward.node for ward in chosen]
     work.waiting = [node for node in work.waiting if node not in work.ordering]
     work.op = b.commit(Subject.DOMAIN, domain, "order", (first, *writes))
@@ -258,14 +259,14 @@ def on_committed(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> N
         return
     versions = event.result.versions
     work.version = max(work.version, versions[0])
-    work.slots = tuple(slot for slot in work.slots if slot.node not in work.releasing)
-    work.releasing = []
+    work.slots = work.proposed
+    work.releasing = [node for node in work.releasing if any(slot.node == node for slot in work.slots)]
     for index, node in enumerate(ordered):
         ward = b.state.wards.get(node)
         if ward is not None and node not in b.members:
             ward.power_version = max(ward.power_version, versions[1 + 2 * index])
             ward.version = max(ward.version, versions[2 + 2 * index])
-            _send(b, ward)
+            _send(b, ward, pending.asked_ms + b.timing.power_ms_max)
     pump(b, domain, work)
 
 
@@ -277,10 +278,11 @@ def _refused(b: Brain, node: NodeId) -> None:
     record, power = b.record(node_path(node)), b.record(power_path(node))
     ward.record = record if isinstance(record, NodeRecord) else None
     ward.power = power if isinstance(power, PowerRecord) else None
-    b.timer_in(f"ward/{node}", b.backoff(2, node))
+    b.timer_in(f"look/{node}", b.backoff(2, node))
 
 
-def _send(b: Brain, ward: Ward) -> None:
+def _send(b: Brain, ward: Ward, deadline_ms: int) -> None:
+    """Send an order, dated from when its commit was asked for: a paused steward must not send it late (rule 9)."""
     generation = ward.power.generation if ward.power is not None else 0
     action: Literal["on", "cycle"] = "cycle" if ward.action == "cycle" else "on"
     ward.step = "power"
@@ -293,7 +295,7 @@ def _send(b: Brain, ward: Ward) -> None:
             node=ward.node,
             action=action,
             generation=generation,
-            deadline_ms=b.now + b.timing.power_ms_max,
+            deadline_ms=deadline_ms,
         )
     )
 

@@ -158,6 +158,7 @@ def _wait_or_start(b: Brain, s: Singleton) -> None:
     """Without a volume: find out how the last lease ended, and wait for its holder's clock if need be (rule 7)."""
     before = s.previous
     if before is None or before.stopped:
+        s.admit_at_ms = -1
         _waited(b, s)
     elif before.unclean:
         _wait(b, s)
@@ -174,6 +175,7 @@ def _wait(b: Brain, s: Singleton) -> None:
 
 def _waited(b: Brain, s: Singleton) -> None:
     move(s, "waited", b.now)
+    s.admit_at_ms = min(s.admit_at_ms, b.now)
     start(b, s)
 
 
@@ -183,6 +185,7 @@ def start(b: Brain, s: Singleton) -> None:
     if b.now - s.coordination_asked_ms > b.timing.coordination_ms:
         _retry(b, s)
         return
+    s.ran = True
     s.op = b.op(ME, s.name, "start")
     b.emit(fx.StartService(op=s.op, service=s.name, epoch=s.epoch, instance=s.instance, ms_max=spec.start_ms_max))
 
@@ -246,7 +249,11 @@ def _read_back(b: Brain, s: Singleton, pending: Pending, answer: ReadBack) -> No
     if pending.step == "mark":
         mark = answer.changes[0].data
         closed = isinstance(mark, PowerRecord) and s.previous is not None and mark.closed_session == s.previous.session
-        (_wait if closed else _waited)(b, s)
+        if closed:
+            _wait(b, s)
+        else:
+            s.admit_at_ms = -1  # plain expiry: the last holder stopped by its own clock
+            _waited(b, s)
         return
     term, lease, member = answer.changes
     if member.data is not None:
@@ -263,7 +270,7 @@ def _held(b: Brain, s: Singleton, pending: Pending) -> None:
     """The read-back says that the lease is ours: go on from there."""
     match s.state:
         case S.CLAIMING:
-            evidence.coordination(b, s, pending.asked_ms)
+            evidence.coordination(b, s, s.progress_at_ms)  # when the claim was asked for: a read proves nothing
             _won(b, s)
         case S.RECORDING:
             if s.instance in held_term(s).identities:
@@ -279,11 +286,13 @@ def _held(b: Brain, s: Singleton, pending: Pending) -> None:
                 ending.on_lease_gone(b, s)
         case _:
             evidence.beat_coordination(b, s)
+            evidence.tell_serving(b, s)
 
 
 def _adopted(b: Brain, s: Singleton) -> None:
     """The lease is confirmed by a commit: what outlived the last agent is ours to run (rule 11)."""
     b.note("adopted", s.name, epoch=s.epoch)
+    s.ran = True
     s.recorded = s.instance is not None
     evidence.beat_coordination(b, s)
     if s.instance is not None:

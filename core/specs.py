@@ -69,6 +69,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     boot_ms_max: int = 240_000
     backoff_ms: int = 15_000
     backoff_ms_max: int = 600_000
+    ask_ms_max: int = 60_000
     boot_attempts_max: int = 5
     stable_ms: int = 600_000
     inrush_slots: int = 4

@@ -27,12 +27,13 @@ class Subject(StrEnum):
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
-    """An outstanding op: whose it is, of which key, at which step, and when it was asked."""
+    """An outstanding op: whose it is, of which key, at which step, when it was asked, and in which session."""
 
     subject: Subject
     key: str
     step: str
     asked_ms: int
+    session: SessionId = NO_SESSION
 
 
 class SingletonState(StrEnum):
@@ -87,6 +88,7 @@ class Singleton(msgspec.Struct):
     progress_at_ms: int = -1
     withdrawn_at_ms: int = -1
     clean: bool = True
+    ran: bool = False
     starts_failed: int = 0
     announced: bool = False
     reason: str = ""
@@ -115,7 +117,8 @@ class Ward(msgspec.Struct):
     """A node that this machine stewards. ``session`` is what was read before its BMC was asked (rule 10).
 
     ``step`` is the step whose answer is awaited, empty if none; ``action`` the power action decided on;
-    ``due`` that the wait before the next power action is over.
+    ``due`` that the wait before the next power action is over, ``patient`` that a machine found running may be on its
+    way up by itself and is given the time of a boot first.
     """
 
     node: NodeId
@@ -133,6 +136,7 @@ class Ward(msgspec.Struct):
     action: str = ""
     fence: bool = False
     due: bool = False
+    patient: bool = True
     failures: int = 0
 
 
@@ -145,6 +149,7 @@ class DomainWork(msgspec.Struct):
     waiting: list[NodeId] = []
     releasing: list[NodeId] = []
     ordering: list[NodeId] = []
+    proposed: tuple[Slot, ...] = ()
     op: OpId = NO_OP
     first_seen_at_ms: dict[str, int] = {}
 

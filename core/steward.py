@@ -7,7 +7,7 @@ import msgspec
 
 from core import effects as fx
 from core import recovery
-from core.brain import Brain
+from core.brain import COPIES, DRAIN, Brain
 from core.events import OpFailed, OpSucceeded, PowerSeen, ReadBack
 from core.ids import NodeId
 from core.lifecycle import TRANSITIONS, after
@@ -39,8 +39,8 @@ def review_if_touched(b: Brain, node: NodeId) -> None:
 def start_over(b: Brain) -> None:
     """Forget all wards: mirrors and rights of the old session are gone."""
     for node in list(b.state.wards):
-        b.cancel(f"ward/{node}")
-        b.cancel(f"silent/{node}")
+        for timer in ("ward", "look", "silent"):
+            b.cancel(f"{timer}/{node}")
     for domain in b.state.domains:
         b.cancel(f"domain/{domain}")
     b.state.wards.clear()
@@ -74,8 +74,8 @@ def _let_go(b: Brain, node: NodeId) -> None:
     del b.state.wards[node]
     b.emit(fx.Unmirror(path=node_path(node)))
     b.emit(fx.Unmirror(path=power_path(node)))
-    b.cancel(f"ward/{node}")
-    b.cancel(f"silent/{node}")
+    for timer in ("ward", "look", "silent"):
+        b.cancel(f"{timer}/{node}")
     recovery.forget(b, node)
 
 
@@ -88,7 +88,11 @@ def on_node(b: Brain, change: Change) -> None:
         review_if_touched(b, node)
     if node == b.me.id:
         if record is not None:
+            before = b.state.own
+            if record.state is L.DRAINING and before is not None and before.state is not L.DRAINING:
+                b.note("draining")
             b.state.own, b.state.own_version = record, change.version
+            b.look |= DRAIN | COPIES
         return
     ward = b.state.wards.get(node)
     if ward is not None:
@@ -271,7 +275,7 @@ def _step_done(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) -
         case "check_gone":
             _checked_gone(b, ward, event)
         case "mark":
-            b.timer_in(f"ward/{ward.node}", b.backoff(0 if isinstance(event, OpSucceeded) else 2, ward.node))
+            b.timer_in(f"look/{ward.node}", b.backoff(0 if isinstance(event, OpSucceeded) else 2, ward.node))
         case _:
             recovery.on_answer(b, ward, step, event)
 
@@ -279,21 +283,21 @@ def _step_done(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) -
 def _checked_gone(b: Brain, ward: Ward, event: OpSucceeded | OpFailed) -> None:
     """Declare a ward lost only if its presence is really gone, against the record version read with it."""
     if isinstance(event, OpFailed) or not isinstance(event.result, ReadBack):
-        b.timer_in(f"ward/{ward.node}", b.backoff(1, ward.node))
+        b.timer_in(f"look/{ward.node}", b.backoff(1, ward.node))
         return
     presence, node = event.result.changes
     record = node.data
     if presence.data is not None or not isinstance(record, NodeRecord):
-        b.timer_in(f"ward/{ward.node}", b.timing.session_timeout_ms)
+        b.timer_in(f"look/{ward.node}", b.timing.session_timeout_ms)
         return
     ward.record, ward.version = record, node.version
     if (record.state, "session_gone") in TRANSITIONS:
         mark(b, ward, "session_gone", "its session ended")
 
 
-def on_timer(b: Brain, node: NodeId) -> None:
-    """Look at a ward again; a wait before a power action may be over."""
+def on_timer(b: Brain, kind: str, node: NodeId) -> None:
+    """Look at a ward again; for the timer ``ward`` the wait before its next power action is over."""
     ward = b.state.wards.get(node)
     if ward is not None:
-        ward.due = True
+        ward.due = ward.due or kind == "ward"
         tend(b, ward)
