@@ -131,9 +131,9 @@ def release(b: Brain, s: Singleton) -> None:
     s.op = b.commit(ME, s.name, "release", writes)
 
 
-def on_released(b: Brain, s: Singleton) -> None:
+def on_released(b: Brain, s: Singleton, versions: tuple[int, ...]) -> None:
     if s.ending is Ending.GIVE_UP:
-        b.state.member_version += 1
+        b.state.member_version = max(b.state.member_version, versions[-1])
         b.note("gave_up", s.name, epoch=s.epoch, detail=s.reason)
     b.note("released" if s.clean else "released_unclean", s.name, epoch=s.epoch, detail=s.reason)
     _idle(b, s, "gone")
@@ -167,19 +167,23 @@ def _idle(b: Brain, s: Singleton, trigger: str) -> None:
 
 
 def watch_for_stall(b: Brain, s: Singleton) -> None:
-    b.timer_in(f"stall/{s.name}", b.timing.stall_ms)
+    """Make sure that a holder without progress is noticed."""
+    if f"stall/{s.name}" not in b.state.timers:
+        b.timer_in(f"stall/{s.name}", b.timing.stall_ms)
 
 
 def on_stall_timer(b: Brain, s: Singleton) -> None:
     """Hold or serve (rule 12): no progress for ``stall_ms`` while another could do better means giving up."""
-    if s.state is S.SERVING or s.ending is not Ending.NONE:
+    if s.ending is not Ending.NONE or (s.state is S.SERVING and not b.specs[s.name].volume):
         return
     limit = b.timing.stall_ms
     if s.state is S.STARTING:
         limit += b.specs[s.name].start_ms_max
     if s.state is S.WAITING:
         limit += b.timing.no_volume_wait_ms
-    due = s.progress_at_ms + limit
+    due = max(s.progress_at_ms, s.storage_asked_ms) + limit
+    if s.state is S.SERVING and b.now < due:
+        return  # probes succeed; the next one that does not sets the timer again
     if b.now < due:
         b.timer(f"stall/{s.name}", due)
     elif b.joined and b.storage_elsewhere(s.name):

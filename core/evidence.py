@@ -64,6 +64,8 @@ def on_beat(b: Brain, s: Singleton, event: BeatAnswered) -> None:
         _refused(b, s, event)
     elif event.outcome == "ok":
         _confirmed(b, s, event)
+    elif event.kind == "storage" and s.state is S.SERVING:
+        ending.watch_for_stall(b, s)
 
 
 def note_beat(s: Singleton, event: BeatAnswered) -> None:
@@ -112,6 +114,7 @@ def try_admit(b: Brain, s: Singleton) -> None:
         return  # the next beat tries again
     move(s, "admitted", b.now)
     _arm(b, s)
+    b.emit(fx.ResumeService(service=s.name, epoch=s.epoch))  # its right may have run out while no agent was there
     _announce(b, s)
     b.note("serving", s.name, epoch=s.epoch)
     tell_serving(b, s)

@@ -247,7 +247,10 @@ def _exited(b: Brain, event: ServiceExited) -> None:
 
 def _right_expired(b: Brain, event: RightExpired) -> None:
     s = b.state.singletons.get(event.service)
-    if s is None or s.epoch != event.epoch or s.state is not SingletonState.SERVING:
+    if s is None or s.epoch != event.epoch:
+        return
+    s.announced = False
+    if s.state is not SingletonState.SERVING:
         return
     if b.specs[s.name].volume:
         evidence.withdraw(b, s)

@@ -23,7 +23,7 @@ from core.records import (
     domain_path,
     node_path,
 )
-from core.state import NO_OP, Pending, Phase, Subject
+from core.state import NO_OP, Ending, Pending, Phase, Subject
 
 ME = Subject.MEMBERSHIP
 _STAYS_OUT = (Lifecycle.QUARANTINED, Lifecycle.RETIRED)
@@ -63,7 +63,6 @@ def on_session(b: Brain, event: SessionOpened) -> bool:
     state.session = event.session
     if same and state.phase is Phase.JOINED:
         return False
-    state.old_session = NO_SESSION if same else before
     state.phase = Phase.STOPPING
     state.synced.clear()
     return not same
@@ -76,7 +75,7 @@ def register_if_stopped(b: Brain) -> None:
 
 
 def _holding_old(b: Brain) -> bool:
-    return b.state.old_session != NO_SESSION and any(s.ending == "drop" for s in b.state.singletons.values())
+    return any(s.ending is Ending.DROP for s in b.state.singletons.values())
 
 
 def _look(b: Brain) -> None:
@@ -188,7 +187,7 @@ def _joined(b: Brain) -> None:
 def refresh(b: Brain) -> None:
     """Write the member record again if it does not say what it should."""
     state = b.state
-    if not b.joined or state.member_op != NO_OP or state.member_version < 0:
+    if not b.joined or state.member_op != NO_OP or state.member_version < 0 or "refresh" in state.timers:
         return
     shown = b.members.get(b.me.id)
     if shown is None or shown.session != state.session or shown == wanted_member(b):
@@ -202,7 +201,7 @@ def _refreshed(b: Brain, event: OpSucceeded | OpFailed) -> None:
         return
     b.state.member_op = NO_OP
     if isinstance(event, OpSucceeded) and isinstance(event.result, Committed):
-        b.state.member_version = event.result.versions[0]
+        b.state.member_version = max(b.state.member_version, event.result.versions[0])
     elif isinstance(event, OpFailed) and event.reason != "session":
         b.timer_in("refresh", b.backoff(1, "refresh"))
 

@@ -74,7 +74,7 @@ def _succeeded(b: Brain, s: Singleton, pending: Pending, event: OpSucceeded) -> 
 
 def _committed(b: Brain, s: Singleton, pending: Pending, versions: tuple[int, ...]) -> None:
     if pending.step == "release":
-        ending.on_released(b, s)
+        ending.on_released(b, s, versions)
         return
     if pending.step in ("claim", "record", "serving"):
         s.term_version = versions[1]

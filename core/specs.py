@@ -55,7 +55,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     probe_ms: int = 200
     fresh_ms: int = 500
     withdraw_ms: int = 200
-    stall_ms: int = 20_000
+    stall_ms: int = 8_000
     claim_step_ms: int = 400
     unfit_ms: int = 60_000
     retry_ms: int = 250

@@ -191,7 +191,6 @@ class State(msgspec.Struct):
     boot_id: BootId = BootId("")
     session: SessionId = NO_SESSION
     saved_session: SessionId = NO_SESSION
-    old_session: SessionId = NO_SESSION
     phase: Phase = Phase.NEW
     hand_over: bool = False
     joined_at_ms: int = -1

@@ -1,0 +1,79 @@
+# Moxie. `make` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+REPORTS ?= reports
+PYTEST_ARGS ?= -q -n auto --dist loadgroup
+MAIN := scenarios/lose-the-holder
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick check fmt golden bench docs wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv with the pinned versions (again only when the pins change)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Moxie needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory venv-package
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "creating $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "installing the pinned versions"
+	@$(BIN)/python -m pip install -qq --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check -qq
+	@touch $@
+
+.PHONY: venv-package
+venv-package:
+	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		|| { echo "Python's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	@echo "installing python3-venv"
+	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
+
+demo: setup ## a rack loses the node that holds its database: timeline, verdict and a report with pictures
+	@$(BIN)/twin run $(MAIN) --report $(REPORTS)/lose-the-holder
+	@echo "report: $(REPORTS)/lose-the-holder/index.html"
+
+test: setup ## all tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+quick: setup ## unit and tidy tests only
+	@$(BIN)/python -m pytest -q tests/unit tests/tidy
+
+check: setup ## ruff, mypy, import-linter and the house rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "run 'make fmt'" >&2; exit 1; }
+	@$(BIN)/mypy
+	@out=$$($(BIN)/lint-imports --no-cache) || { echo "$$out" >&2; exit 1; }
+	@$(BIN)/python -m pytest -q tests/tidy
+
+fmt: setup ## format and sort imports
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+
+golden: setup ## compare with the recorded expectations; REWRITE=1 records them anew (read the diff)
+	@REWRITE=$(REWRITE) $(BIN)/python -m pytest -q -n auto --dist loadgroup tests/golden
+
+bench: setup ## measured figures with their targets beside
+	@$(BIN)/python -m bench
+
+docs: setup ## write docs/generated from the tables in the code
+	@$(BIN)/python -m docs.generate
+
+wheel: setup ## build the wheel into dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
+
+clean: ## remove everything that was built or reported
+	@rm -rf $(VENV) build dist *.egg-info $(REPORTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

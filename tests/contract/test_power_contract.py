@@ -1,0 +1,150 @@
+"""What every power port must do, simulated or real. A new implementation adds one line to ``WORLDS``."""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import pytest
+
+from core import effects as fx
+from core.events import AnyEvent, OpFailed, OpSucceeded, PowerSeen
+from core.ids import DomainId, NodeId, OpId
+from core.ports import PowerPort
+from twin.calibration import load
+from twin.kernel import Kernel
+from twin.streams import Streams
+from twin.world.fabric import Fabric
+from twin.world.netboot import Netboot
+from twin.world.power import ChassisSpec, Power
+
+STEWARD, WARD = NodeId("n1"), NodeId("n2")
+
+
+class PowerWorld(Protocol):
+    """What the suite needs of a world: a steward's port and clock, the truth about its ward, faults of its BMC."""
+
+    def port(self) -> PowerPort: ...
+
+    def clock_ms(self) -> int: ...
+
+    def wait(self, ms: int) -> None: ...
+
+    def is_on(self) -> bool: ...
+
+    def set_bmc(self, mode: Literal["ok", "dead", "hung", "contrary"]) -> None: ...
+
+
+class SimulatedPower:
+    """The twin's power with two machines, of which the steward runs and the ward is off."""
+
+    def __init__(self) -> None:
+        self.kernel = Kernel()
+        fabric = Fabric()
+        fabric.add_switch("s1")
+        for node in (STEWARD, WARD):
+            fabric.add_node(node, ["s1"])
+        streams, calibration = Streams(3), load()
+        netboot = Netboot(self.kernel, streams, calibration, fabric)
+        specs = [ChassisSpec(node=node, pdu=DomainId("p1")) for node in (STEWARD, WARD)]
+        self.power = Power(self.kernel, streams, calibration, fabric, netboot, specs)
+        self.power.start_up([STEWARD])
+
+    def port(self) -> PowerPort:
+        return self.power.port(STEWARD, self.clock_ms)
+
+    def clock_ms(self) -> int:
+        return self.kernel.now
+
+    def wait(self, ms: int) -> None:
+        self.kernel.run(self.kernel.now + ms)
+
+    def is_on(self) -> bool:
+        return self.power.chassis[WARD].on
+
+    def set_bmc(self, mode: Literal["ok", "dead", "hung", "contrary"]) -> None:
+        self.power.bmc.set_mode(WARD, mode)
+
+
+WORLDS: list[Callable[[], PowerWorld]] = [SimulatedPower]
+
+
+class Steward:
+    """Asks for one thing at a time and returns ``on``, ``off`` or the reason why not."""
+
+    def __init__(self, world: PowerWorld) -> None:
+        self._world = world
+        self._port = world.port()
+        self._events: list[AnyEvent] = []
+        self._op = 0
+
+    def read(self, ms_max: int = 3_000) -> str:
+        self._op += 1
+        self._port.submit(fx.ReadPower(op=OpId(self._op), node=WARD, ms_max=ms_max), self._events.append)
+        return self._answer(ms_max)
+
+    def order(self, action: Literal["on", "off", "cycle"], within_ms: int = 8_000) -> str:
+        self._op += 1
+        deadline_ms = self._world.clock_ms() + within_ms
+        order = fx.PowerOrder(op=OpId(self._op), node=WARD, action=action, generation=1, deadline_ms=deadline_ms)
+        self._port.submit(order, self._events.append)
+        return self._answer(max(within_ms, 0) + 100)
+
+    def _answer(self, ms: int) -> str:
+        before = self._op - 1
+        self._world.wait(ms)
+        assert len(self._events) == before + 1, "exactly one answer, at the latest at the limit"
+        event = self._events[-1]
+        assert isinstance(event, OpSucceeded | OpFailed)
+        assert event.op == self._op
+        if isinstance(event, OpFailed):
+            return event.reason
+        assert isinstance(event.result, PowerSeen)
+        return "on" if event.result.on else "off"
+
+
+@pytest.fixture(params=WORLDS, ids=lambda world: world.__name__)
+def world(request: pytest.FixtureRequest) -> PowerWorld:
+    made: PowerWorld = request.param()
+    return made
+
+
+def test_orders_are_obeyed_and_read_back(world: PowerWorld) -> None:
+    steward = Steward(world)
+    assert steward.read() == "off"
+    assert steward.order("on") == "on"
+    assert world.is_on()
+    assert steward.read() == "on"
+    assert steward.order("off") == "off"
+    assert not world.is_on()
+
+
+def test_a_cycled_machine_is_on_again(world: PowerWorld) -> None:
+    steward = Steward(world)
+    assert steward.order("on") == "on"
+    assert steward.order("cycle") == "on"
+    world.wait(3_000)
+    assert world.is_on()
+
+
+@pytest.mark.parametrize("mode", ["ok", "contrary"])
+def test_already_so_is_success(world: PowerWorld, mode: Literal["ok", "contrary"]) -> None:
+    world.set_bmc(mode)
+    steward = Steward(world)
+    assert steward.order("off") == "off"
+    assert steward.order("on") == "on"
+    assert steward.order("on") == "on"
+
+
+@pytest.mark.parametrize("mode", ["dead", "hung"])
+def test_silence_is_unanswered_and_never_off(world: PowerWorld, mode: Literal["dead", "hung"]) -> None:
+    steward = Steward(world)
+    world.set_bmc(mode)
+    assert steward.read() == "unanswered"
+    assert steward.order("off") == "unanswered"
+
+
+def test_an_order_past_its_deadline_is_not_sent(world: PowerWorld) -> None:
+    steward = Steward(world)
+    assert steward.order("on", within_ms=0) in ("refused", "unanswered")
+    assert steward.order("on", within_ms=-5_000) in ("refused", "unanswered")
+    world.wait(10_000)
+    assert not world.is_on()

@@ -1,0 +1,404 @@
+"""Every checker passes a right history and fails the broken one that it is there for."""
+
+from collections.abc import Callable
+
+import pytest
+
+from core.ids import BootId, DomainId, Epoch, NodeId, OpId, RackId, ServiceName, VolumeName
+from core.records import Instance
+from core.specs import NodeSpec, ServiceSpec, Timing
+from twin.checkers import CHECKERS, Setup, check_all
+from twin.truth import (
+    BlockChange,
+    ClientOp,
+    FirstWrite,
+    NodeChange,
+    NoteMark,
+    PowerAct,
+    ServiceChange,
+    Truth,
+    VolumeWrite,
+)
+
+DB, DNS, VOLUME = ServiceName("db"), ServiceName("dns"), VolumeName("vol")
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+SETUP = Setup(
+    nodes=tuple(NodeSpec(id=n, rack=RackId("r1"), power_domain=DomainId("p1")) for n in (N1, N2, N3)),
+    services=(ServiceSpec(name=DB, run="singleton", volume=VOLUME), ServiceSpec(name=DNS, run="everywhere")),
+    timing=Timing(),
+)
+OLD = Instance(node=N1, boot_id=BootId("n1-boot1"), epoch=Epoch(1), address="10.0.0.1:0/1")
+NEW = Instance(node=N2, boot_id=BootId("n2-boot1"), epoch=Epoch(2), address="10.0.0.2:0/2")
+
+History = Callable[[Truth], None]
+
+
+def wrote(truth: Truth, at_ms: int, instance: Instance, payload: int = 0) -> None:
+    truth.writes.append(VolumeWrite(at_ms=at_ms, volume=VOLUME, instance=instance, payload=payload))
+
+
+def blocked(truth: Truth, at_ms: int, change: str) -> None:
+    truth.blocks.append(BlockChange(at_ms=at_ms, volume=VOLUME, instance=OLD, change=change))  # type: ignore[arg-type]
+
+
+def asked(truth: Truth, op: int, kind: str, value: int, from_ms: int, to_ms: int, outcome: str = "ok") -> None:
+    truth.ops.append(
+        ClientOp(
+            service=DB,
+            op=OpId(op),
+            kind=kind,  # type: ignore[arg-type]
+            value=value,
+            invoked_ms=from_ms,
+            answered_ms=to_ms,
+            outcome=outcome,  # type: ignore[arg-type]
+        )
+    )
+
+
+def acted(truth: Truth, node: NodeId, epoch: int, from_ms: int, to_ms: int) -> None:
+    truth.acting.set(DB, node, Epoch(epoch), True, from_ms)
+    truth.acting.set(DB, node, Epoch(epoch), False, to_ms)
+
+
+def noted(truth: Truth, at_ms: int, by: NodeId, kind: str, node: str = "", epoch: int = 0) -> None:
+    service = DB if kind == "claimed" else ServiceName("")
+    truth.notes.append(
+        NoteMark(at_ms=at_ms, by=by, kind=kind, service=service, node=NodeId(node), epoch=Epoch(epoch), detail="")
+    )
+
+
+def ordered(
+    truth: Truth,
+    at_ms: int,
+    node: NodeId,
+    *,
+    by: NodeId = N2,
+    was: str = "up",
+    generation: int = 1,
+    late_ms: int = -1_000,
+) -> None:
+    truth.power.append(
+        PowerAct(
+            at_ms=at_ms,
+            node=node,
+            by=by,
+            action="cycle",
+            generation=generation,
+            deadline_at_ms=at_ms - late_ms,
+            was=was,
+            obeyed=True,
+        )
+    )
+
+
+def power(truth: Truth, at_ms: int, node: NodeId, state: str, boot: int = 1) -> None:
+    boot_id = BootId(f"{node}-boot{boot}") if state != "off" else BootId("")
+    truth.nodes.append(NodeChange(at_ms=at_ms, node=node, axis="power", state=state, boot_id=boot_id))
+
+
+def up_with_agent(truth: Truth, node: NodeId) -> None:
+    power(truth, 0, node, "up")
+    truth.nodes.append(NodeChange(at_ms=100, node=node, axis="agent", state="up"))
+
+
+def ran(truth: Truth, at_ms: int, node: NodeId, action: str) -> None:
+    truth.services.append(
+        ServiceChange(at_ms=at_ms, node=node, service=DNS, epoch=Epoch(0), action=action)  # type: ignore[arg-type]
+    )
+
+
+# -- single_writer ---
+
+
+def one_after_the_other(truth: Truth) -> None:
+    for at_ms, instance in ((1, OLD), (5, OLD), (9, NEW), (12, NEW)):
+        wrote(truth, at_ms, instance)
+
+
+def an_old_instance_writes_again(truth: Truth) -> None:
+    one_after_the_other(truth)
+    wrote(truth, 20, OLD)
+
+
+def two_openings_of_one_epoch_interleave(truth: Truth) -> None:
+    second = Instance(node=N1, boot_id=OLD.boot_id, epoch=OLD.epoch, address="10.0.0.1:0/9")
+    for at_ms, instance in ((1, OLD), (2, second), (3, OLD)):
+        wrote(truth, at_ms, instance)
+
+
+# -- identity_before_writing, fence_holds, blocked_kept, admission_waits ---
+
+
+def a_recorded_instance_writes(truth: Truth) -> None:
+    truth.first_writes.append(FirstWrite(at_ms=3, volume=VOLUME, instance=OLD, recorded=True))
+
+
+def an_unrecorded_instance_writes(truth: Truth) -> None:
+    truth.first_writes.append(FirstWrite(at_ms=3, volume=VOLUME, instance=OLD, recorded=False))
+
+
+def the_last_write_lands_before_the_barrier(truth: Truth) -> None:
+    blocked(truth, 10, "blocked")
+    wrote(truth, 50, OLD)
+    blocked(truth, 100, "complete")
+
+
+def a_write_lands_after_the_barrier(truth: Truth) -> None:
+    the_last_write_lands_before_the_barrier(truth)
+    wrote(truth, 101, OLD)
+
+
+def a_block_is_lifted_after_a_new_boot(truth: Truth) -> None:
+    power(truth, 0, N1, "up", boot=1)
+    blocked(truth, 10, "complete")
+    power(truth, 20, N1, "off")
+    power(truth, 90, N1, "up", boot=2)
+    blocked(truth, 100, "lifted")
+
+
+def a_block_expires_while_its_boot_is_frozen(truth: Truth) -> None:
+    power(truth, 0, N1, "up", boot=1)
+    blocked(truth, 10, "complete")
+    power(truth, 20, N1, "frozen", boot=1)
+    blocked(truth, 100, "expired")
+
+
+def the_successor_waits(truth: Truth) -> None:
+    acted(truth, N1, 1, 0, 5_000)
+    blocked(truth, 6_000, "complete")
+    acted(truth, N2, 2, 6_735, 9_000)
+    acted(truth, N2, 2, 9_100, 9_500)
+
+
+def the_successor_admits_at_once(truth: Truth) -> None:
+    acted(truth, N1, 1, 0, 5_000)
+    blocked(truth, 6_000, "complete")
+    acted(truth, N2, 2, 6_200, 9_000)
+
+
+# -- what clients saw ---
+
+
+def reads_follow_writes(truth: Truth) -> None:
+    asked(truth, 1, "write", 1, 0, 10)
+    asked(truth, 2, "read", 1, 20, 20)
+    asked(truth, 3, "write", 3, 30, 500, "unknown")
+    asked(truth, 4, "read", 1, 40, 40)
+    asked(truth, 5, "read", 3, 600, 600)
+    asked(truth, 6, "write", 6, 700, 710, "failed")
+    wrote(truth, 5, OLD, 1)
+    wrote(truth, 550, OLD, 3)
+
+
+def a_stale_read(truth: Truth) -> None:
+    asked(truth, 1, "write", 1, 0, 10)
+    asked(truth, 2, "write", 2, 20, 30)
+    asked(truth, 3, "read", 1, 40, 40)
+
+
+def a_value_comes_back(truth: Truth) -> None:
+    asked(truth, 1, "write", 1, 0, 10)
+    asked(truth, 2, "write", 2, 0, 500, "unknown")
+    asked(truth, 3, "read", 2, 20, 20)
+    asked(truth, 4, "read", 1, 30, 30)
+    asked(truth, 5, "read", 2, 40, 40)
+
+
+def a_failed_write_is_read(truth: Truth) -> None:
+    asked(truth, 1, "write", 1, 0, 10, "failed")
+    asked(truth, 2, "read", 1, 20, 20)
+
+
+def an_acknowledged_write_never_arrived(truth: Truth) -> None:
+    asked(truth, 1, "write", 1, 0, 10)
+
+
+def an_acknowledged_write_is_overwritten_by_an_older_one(truth: Truth) -> None:
+    asked(truth, 1, "write", 1, 0, 10)
+    asked(truth, 2, "write", 2, 20, 30)
+    wrote(truth, 5, OLD, 1)
+    wrote(truth, 25, NEW, 2)
+    wrote(truth, 40, OLD, 1)
+
+
+# -- who serves ---
+
+
+def one_serves_after_the_other(truth: Truth) -> None:
+    noted(truth, 1, N1, "claimed", epoch=1)
+    noted(truth, 5_500, N2, "claimed", epoch=2)
+    acted(truth, N1, 1, 10, 5_000)
+    acted(truth, N2, 2, 6_000, 9_000)
+
+
+def two_serve_at_once(truth: Truth) -> None:
+    acted(truth, N1, 1, 10, 5_000)
+    acted(truth, N2, 2, 4_999, 9_000)
+
+
+def an_old_epoch_serves_again(truth: Truth) -> None:
+    acted(truth, N2, 2, 10, 5_000)
+    acted(truth, N1, 1, 6_000, 9_000)
+
+
+def one_epoch_is_claimed_twice(truth: Truth) -> None:
+    noted(truth, 1, N1, "claimed", epoch=1)
+    noted(truth, 2, N2, "claimed", epoch=1)
+
+
+def copies_run_everywhere(truth: Truth) -> None:
+    for node in (N1, N2, N3):
+        up_with_agent(truth, node)
+        ran(truth, 400, node, "started")
+    ran(truth, 50_000, N2, "exited")
+    ran(truth, 55_000, N2, "started")
+
+
+def a_copy_stays_away(truth: Truth) -> None:
+    copies_run_everywhere(truth)
+    ran(truth, 100_000, N3, "exited")
+
+
+# -- power ---
+
+
+def a_lost_node_is_cycled(truth: Truth) -> None:
+    power(truth, 0, N1, "up")
+    power(truth, 5_000, N1, "frozen")
+    noted(truth, 8_000, N2, "power_ordered", node="n1")
+    ordered(truth, 8_100, N1, was="frozen")
+    noted(truth, 9_000, N2, "power_fence_confirmed", node="n1")
+    noted(truth, 9_500, N2, "power_ordered", node="n3")
+    ordered(truth, 9_600, N3, was="frozen")
+
+
+def an_order_is_late(truth: Truth) -> None:
+    ordered(truth, 8_100, N1, was="frozen", late_ms=1)
+
+
+def an_older_order_follows(truth: Truth) -> None:
+    ordered(truth, 8_100, N1, was="frozen", generation=5)
+    ordered(truth, 9_100, N1, was="frozen", generation=4)
+
+
+def a_node_that_came_back_is_cycled(truth: Truth) -> None:
+    noted(truth, 8_000, N2, "power_ordered", node="n1")
+    power(truth, 8_050, N1, "up", boot=2)
+    ordered(truth, 8_100, N1)
+
+
+def most_nodes_are_cycled_while_healthy(truth: Truth) -> None:
+    ordered(truth, 8_100, N1)
+    ordered(truth, 20_100, N3)
+
+
+def a_braked_node_fences(truth: Truth) -> None:
+    noted(truth, 1_000, N2, "brake_engaged")
+    ordered(truth, 60_000, N1, was="frozen")
+
+
+def the_brake_was_released(truth: Truth) -> None:
+    noted(truth, 1_000, N2, "brake_engaged")
+    ordered(truth, 1_500, N3, was="frozen")
+    noted(truth, 50_000, N2, "brake_released")
+    ordered(truth, 60_000, N1, was="frozen")
+
+
+def two_fences_in_one_domain(truth: Truth) -> None:
+    noted(truth, 8_000, N2, "power_ordered", node="n1")
+    ordered(truth, 8_100, N1, was="frozen")
+    noted(truth, 8_200, N2, "power_ordered", node="n3")
+    ordered(truth, 8_300, N3, was="frozen")
+    noted(truth, 9_000, N2, "power_fence_confirmed", node="n1")
+    noted(truth, 9_000, N2, "power_fence_confirmed", node="n3")
+
+
+CASES: tuple[tuple[str, History, tuple[History, ...]], ...] = (
+    ("single_writer", one_after_the_other, (an_old_instance_writes_again, two_openings_of_one_epoch_interleave)),
+    ("identity_before_writing", a_recorded_instance_writes, (an_unrecorded_instance_writes,)),
+    ("fence_holds", the_last_write_lands_before_the_barrier, (a_write_lands_after_the_barrier,)),
+    (
+        "acknowledged_writes_survive",
+        reads_follow_writes,
+        (an_acknowledged_write_never_arrived, an_acknowledged_write_is_overwritten_by_an_older_one),
+    ),
+    ("linearizable", reads_follow_writes, (a_stale_read, a_value_comes_back, a_failed_write_is_read)),
+    ("no_two_serving", one_serves_after_the_other, (two_serve_at_once,)),
+    ("epochs_grow", one_serves_after_the_other, (an_old_epoch_serves_again, one_epoch_is_claimed_twice)),
+    ("admission_waits", the_successor_waits, (the_successor_admits_at_once,)),
+    ("everywhere_running", copies_run_everywhere, (a_copy_stays_away,)),
+    (
+        "power_dated",
+        a_lost_node_is_cycled,
+        (an_order_is_late, an_older_order_follows, a_node_that_came_back_is_cycled),
+    ),
+    ("no_majority_fenced", a_lost_node_is_cycled, (most_nodes_are_cycled_while_healthy,)),
+    ("brake_respected", the_brake_was_released, (a_braked_node_fences,)),
+    ("one_fence_per_domain", a_lost_node_is_cycled, (two_fences_in_one_domain,)),
+    ("blocked_kept", a_block_is_lifted_after_a_new_boot, (a_block_expires_while_its_boot_is_frozen,)),
+)
+BY_NAME = {checker.name: checker for checker in CHECKERS}
+
+
+def truth_of(history: History) -> Truth:
+    truth = Truth()
+    history(truth)
+    truth.ends(600_000)
+    return truth
+
+
+def test_every_checker_has_a_right_and_a_broken_history() -> None:
+    assert [name for name, _, _ in CASES] == [checker.name for checker in CHECKERS]
+
+
+@pytest.mark.parametrize(("name", "right"), [(name, right) for name, right, _ in CASES])
+def test_a_right_history_passes(name: str, right: History) -> None:
+    assert BY_NAME[name].find(truth_of(right), SETUP) == ""
+
+
+@pytest.mark.parametrize(("name", "broken"), [(name, broken) for name, _, wrong in CASES for broken in wrong])
+def test_a_broken_history_is_found_and_told(name: str, broken: History) -> None:
+    detail = BY_NAME[name].find(truth_of(broken), SETUP)
+    assert len(detail) > 20
+
+
+def test_an_empty_run_passes_every_checker() -> None:
+    class Run:
+        truth = Truth()
+        setup = SETUP
+
+    assert all(check.ok for check in check_all(Run()))
+
+
+def test_the_register_checker_agrees_with_trying_every_order() -> None:
+    """The fast algorithm against a search over all orders, on every small history of two writes and two reads."""
+    times = (0, 10, 20)
+    checked = 0
+    for first in times:
+        for second in times:
+            for read_1, value_1 in ((a, v) for a in (5, 15, 25) for v in (0, 1, 2)):
+                for value_2 in (0, 1, 2):
+                    truth = Truth()
+                    asked(truth, 1, "write", 1, first, first + 8)
+                    asked(truth, 2, "write", 2, second, second + 12)
+                    asked(truth, 3, "read", value_1, read_1, read_1 + 3)
+                    asked(truth, 4, "read", value_2, 30, 35)
+                    truth.ends(100)
+                    found = BY_NAME["linearizable"].find(truth, SETUP) == ""
+                    assert found == some_order_fits(truth.ops, 0, []), truth.ops
+                    checked += 1
+    assert checked == 243
+
+
+def some_order_fits(left: list[ClientOp], value: int, done: list[ClientOp]) -> bool:
+    if not left:
+        return True
+    for op in left:
+        if any(other.answered_ms < op.invoked_ms for other in left if other is not op):
+            continue
+        if op.kind == "read" and op.value != value:
+            continue
+        rest = [other for other in left if other is not op]
+        if some_order_fits(rest, op.value if op.kind == "write" else value, [*done, op]):
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""The simulated rack the core runs in: a discrete-event world, its faults, its checkers and its reports."""

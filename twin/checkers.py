@@ -1,0 +1,143 @@
+"""Checkers know the truth of a whole run; each finds nothing, or says in one sentence what was broken."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from core.specs import NodeSpec, ServiceSpec, Timing
+from twin import checkers_history as history
+from twin import checkers_power as power
+from twin import checkers_serving as serving
+from twin.truth import Truth
+from twin.verdict import Check
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run was made from, as far as checkers need it."""
+
+    nodes: tuple[NodeSpec, ...]
+    services: tuple[ServiceSpec, ...]
+    timing: Timing
+
+
+class Checker(msgspec.Struct, frozen=True, kw_only=True):
+    """``find`` returns what was broken, or an empty string. ``rule`` is the rule of the design it watches."""
+
+    name: str
+    rule: str
+    text: str
+    find: Callable[[Truth, Setup], str]
+
+
+def _survive(truth: Truth, setup: Setup) -> str:
+    return history.acknowledged_writes_survive(truth, {s.name: s.volume for s in setup.services if s.volume})
+
+
+def _plain(find: Callable[[Truth], str]) -> Callable[[Truth, Setup], str]:
+    """A checker that needs nothing but the truth."""
+    return lambda truth, _setup: find(truth)
+
+
+CHECKERS: tuple[Checker, ...] = (
+    Checker(
+        name="single_writer",
+        rule="3",
+        text="after an instance has written a volume, the storage accepts no write of an earlier one",
+        find=_plain(history.single_writer),
+    ),
+    Checker(
+        name="identity_before_writing",
+        rule="2",
+        text="the first write of a client instance comes after it was recorded in the term",
+        find=_plain(history.identity_before_writing),
+    ),
+    Checker(
+        name="fence_holds",
+        rule="6",
+        text="once a fence is confirmed, no write of the fenced instance is accepted while its entry stands",
+        find=_plain(history.fence_holds),
+    ),
+    Checker(
+        name="acknowledged_writes_survive",
+        rule="3",
+        text="an acknowledged write is in the volume and is overwritten only by later ones",
+        find=_survive,
+    ),
+    Checker(
+        name="linearizable",
+        rule="5",
+        text="what clients wrote and read fits one order of a single register: no stale read",
+        find=_plain(history.linearizable),
+    ),
+    Checker(
+        name="no_two_serving",
+        rule="5",
+        text="no two nodes act for one singleton at the same time",
+        find=_plain(serving.no_two_serving),
+    ),
+    Checker(
+        name="epochs_grow",
+        rule="1",
+        text="an epoch is claimed once, and nobody serves under an older one than was seen",
+        find=_plain(serving.epochs_grow),
+    ),
+    Checker(
+        name="admission_waits",
+        rule="5",
+        text="a new holder admits clients only when the fenced one's evidence must have run out",
+        find=lambda truth, setup: serving.admission_waits(truth, setup.services, setup.timing),
+    ),
+    Checker(
+        name="everywhere_running",
+        rule="",
+        text="a healthy node runs every everywhere-service within its bound",
+        find=lambda truth, setup: serving.everywhere_running(truth, setup.services, setup.nodes),
+    ),
+    Checker(
+        name="power_dated",
+        rule="9",
+        text="no power order is carried out after its deadline, out of order, or on a node that has come back",
+        find=_plain(power.power_dated),
+    ),
+    Checker(
+        name="no_majority_fenced",
+        rule="8",
+        text="a healthy majority is never power-fenced",
+        find=lambda truth, setup: power.no_majority_fenced(truth, setup.nodes, setup.timing),
+    ),
+    Checker(
+        name="brake_respected",
+        rule="8",
+        text="no power fence by a node whose storm brake is engaged",
+        find=lambda truth, setup: power.brake_respected(truth, setup.timing),
+    ),
+    Checker(
+        name="one_fence_per_domain",
+        rule="8",
+        text="at most one power fence is under way in a power domain",
+        find=lambda truth, setup: power.one_fence_per_domain(truth, setup.nodes),
+    ),
+    Checker(
+        name="blocked_kept",
+        rule="6",
+        text="a fenced instance stays blocked while the boot it belongs to is alive",
+        find=_plain(power.blocked_kept),
+    ),
+)
+
+
+class Checked(Protocol):
+    """A world after its run."""
+
+    @property
+    def truth(self) -> Truth: ...
+
+    @property
+    def setup(self) -> Setup: ...
+
+
+def check_all(world: Checked) -> tuple[Check, ...]:
+    """Run every checker over a whole run, in the order of ``CHECKERS``."""
+    found = [(checker.name, checker.find(world.truth, world.setup)) for checker in CHECKERS]
+    return tuple(Check(name=name, ok=not detail, detail=detail) for name, detail in found)

@@ -1,0 +1,111 @@
+"""Checkers of power orders and of the storage's blocklist: nothing late, nothing twice, nothing in a storm."""
+
+from collections.abc import Sequence
+
+from core.ids import BootId, DomainId, NodeId
+from core.specs import NodeSpec, Timing
+from twin.truth import PowerAct, Truth
+
+_FENCES = ("off", "cycle")
+_ENDED = ("power_confirmed", "power_fence_confirmed", "power_failed")
+_ALIVE = ("up", "frozen")
+
+
+def power_dated(truth: Truth) -> str:
+    """Say which power order was carried out late, or on a node that had come back since (rule 9), or ""."""
+    newest: dict[NodeId, int] = {}
+    for act in truth.power:
+        if act.at_ms > act.deadline_at_ms:
+            late_ms = act.at_ms - act.deadline_at_ms
+            return f"{act.by} sent '{act.action}' to {act.node} at {act.at_ms} ms, {late_ms} ms after its deadline"
+        if act.generation < newest.get(act.node, 0):
+            return (
+                f"{act.by} sent order {act.generation} to {act.node} at {act.at_ms} ms, after order {newest[act.node]}"
+            )
+        newest[act.node] = act.generation
+        if act.action in _FENCES and act.was == "up":
+            back_ms = _came_back(truth, act)
+            if back_ms >= 0:
+                return f"{act.by} sent '{act.action}' to {act.node} at {act.at_ms} ms; it had come back at {back_ms} ms"
+    return ""
+
+
+def _came_back(truth: Truth, act: PowerAct) -> int:
+    """When the node came up between the order and its execution, or -1."""
+    ordered = [n.at_ms for n in truth.notes if n.kind == "power_ordered" and (n.by, n.node) == (act.by, act.node)]
+    since = max([at_ms for at_ms in ordered if at_ms <= act.at_ms], default=act.at_ms)
+    ups = [
+        c.at_ms
+        for c in truth.nodes
+        if c.node == act.node and c.axis == "power" and c.state == "up" and since < c.at_ms < act.at_ms
+    ]
+    return max(ups, default=-1)
+
+
+def no_majority_fenced(truth: Truth, nodes: Sequence[NodeSpec], timing: Timing) -> str:
+    """Say when a healthy majority lost its power by order within a short time (rule 8), or ""."""
+    fences = [act for act in truth.power if act.action in _FENCES and act.was == "up" and act.obeyed]
+    for index, act in enumerate(fences):
+        near = {other.node: 0 for other in fences[: index + 1] if act.at_ms - other.at_ms <= timing.brake_hold_ms}
+        if 2 * len(near) > len(nodes):
+            return f"{len(near)} of {len(nodes)} nodes were power-fenced while running, until {act.at_ms} ms"
+    return ""
+
+
+def brake_respected(truth: Truth, timing: Timing) -> str:
+    """Say which node power-fenced while its own brake was engaged (rule 8), or "". Orders under way may finish."""
+    for by in dict.fromkeys(act.by for act in truth.power):
+        engaged = [n for n in truth.notes if n.by == by and n.kind in ("brake_engaged", "brake_released", "joined")]
+        for act in truth.power:
+            if act.by != by or act.action not in _FENCES or act.was == "off":
+                continue
+            before = [n for n in engaged if n.at_ms <= act.at_ms]
+            if before and before[-1].kind == "brake_engaged" and act.at_ms - before[-1].at_ms > timing.power_ms_max:
+                return f"{by} sent '{act.action}' to {act.node} at {act.at_ms} ms, braked since {before[-1].at_ms} ms"
+    return ""
+
+
+def one_fence_per_domain(truth: Truth, nodes: Sequence[NodeSpec]) -> str:
+    """Say when two power fences were under way in one power domain (rule 8), or ""."""
+    domain_of = {node.id: node.power_domain for node in nodes}
+    under_way: dict[DomainId, tuple[int, PowerAct]] = {}
+    for act in truth.power:
+        if act.action not in _FENCES or act.was == "off":
+            continue
+        from_ms, to_ms = _under_way(truth, act)
+        before = under_way.get(domain_of[act.node])
+        if before is not None and from_ms < before[0] and before[1].node != act.node:
+            return (
+                f"{before[1].node} and {act.node} were power-fenced at once in {domain_of[act.node]} at {act.at_ms} ms"
+            )
+        if before is None or to_ms >= before[0]:
+            under_way[domain_of[act.node]] = (to_ms, act)
+    return ""
+
+
+def _under_way(truth: Truth, act: PowerAct) -> tuple[int, int]:
+    """From the commit of the order to its end, as its steward stated them."""
+    mine = [n for n in truth.notes if n.by == act.by and n.node == act.node]
+    begun = [n.at_ms for n in mine if n.kind == "power_ordered" and n.at_ms <= act.at_ms]
+    ended = [n.at_ms for n in mine if n.kind in _ENDED and n.at_ms >= act.at_ms]
+    return max(begun, default=act.at_ms), min(ended, default=act.at_ms)
+
+
+def blocked_kept(truth: Truth) -> str:
+    """Say which fenced instance could write again while its boot was alive (rule 6), or ""."""
+    life: dict[NodeId, tuple[str, BootId]] = {}
+    steps = sorted(
+        [(c.at_ms, 0, i) for i, c in enumerate(truth.nodes) if c.axis == "power"]
+        + [(b.at_ms, 1, i) for i, b in enumerate(truth.blocks)]
+    )
+    for at_ms, kind, index in steps:
+        if kind == 0:
+            change = truth.nodes[index]
+            life[change.node] = (change.state, change.boot_id)
+            continue
+        block = truth.blocks[index]
+        state, boot_id = life.get(block.instance.node, ("off", BootId("")))
+        if block.change in ("lifted", "expired") and boot_id == block.instance.boot_id and state in _ALIVE:
+            who = block.instance.address
+            return f"{block.volume}: the block of {who} was {block.change} at {at_ms} ms, its boot alive"
+    return ""

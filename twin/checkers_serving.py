@@ -1,0 +1,140 @@
+"""Checkers of who serves: never two, epochs that grow, the wait before admission, and what should run everywhere."""
+
+from collections.abc import Sequence
+
+from core.ids import Epoch, NodeId, ServiceName
+from core.specs import NodeSpec, ServiceSpec, Timing
+from twin.truth import FaultMark, Span, Truth
+
+Interval = tuple[int, int]
+
+EVERYWHERE_MS = 60_000
+"""Added to a service's own start limit: agent start, retries and back-off of a copy that failed."""
+
+_ENDS = ("exited", "stopped", "killed", "gone", "suspended")
+
+
+def no_two_serving(truth: Truth) -> str:
+    """Say when two nodes acted for one singleton at once, or ""."""
+    latest: dict[ServiceName, Span] = {}
+    for span in sorted(truth.acting.all, key=lambda s: (s.service, s.from_ms, s.epoch, s.node)):
+        before = latest.get(span.service)
+        end_ms = truth.end_ms if before is None or before.to_ms < 0 else before.to_ms
+        if before is not None and span.from_ms < end_ms and span.node != before.node:
+            return (
+                f"{span.service}: {before.node} (epoch {before.epoch}) served until {end_ms} ms although {span.node} "
+                f"(epoch {span.epoch}) served from {span.from_ms} ms on"
+            )
+        if before is None or span.to_ms < 0 or span.to_ms >= end_ms:
+            latest[span.service] = span
+    return ""
+
+
+def epochs_grow(truth: Truth) -> str:
+    """Say which epoch came back or was claimed twice (rule 1), or ""."""
+    claimed: dict[tuple[ServiceName, Epoch], NodeId] = {}
+    newest: dict[ServiceName, Epoch] = {}
+    for note in truth.notes:
+        if note.kind == "claimed":
+            by = claimed.setdefault((note.service, note.epoch), note.by)
+            if by != note.by:
+                return f"{note.service}: epoch {note.epoch} was claimed by {by} and by {note.by}"
+    for span in truth.acting.all:
+        if span.epoch < newest.get(span.service, Epoch(0)):
+            return f"{span.service}: {span.node} served under epoch {span.epoch} after epoch {newest[span.service]} had"
+        newest[span.service] = span.epoch
+    return ""
+
+
+def admission_waits(truth: Truth, services: Sequence[ServiceSpec], timing: Timing) -> str:
+    """Say who admitted clients before the evidence of a fenced holder must have run out (rule 5), or ""."""
+    volumes = {spec.name: spec.volume for spec in services if spec.volume}
+    wait_ms = timing.fresh_ms + timing.withdraw_ms
+    seen: dict[ServiceName, Epoch] = {}
+    for span in truth.acting.all:
+        volume = volumes.get(span.service)
+        if volume is None or seen.get(span.service) == span.epoch:
+            continue
+        seen[span.service] = span.epoch
+        fences = [
+            b.at_ms
+            for b in truth.blocks
+            if b.volume == volume
+            and b.change == "complete"
+            and b.at_ms <= span.from_ms
+            and b.instance.epoch < span.epoch
+        ]
+        if fences and span.from_ms - max(fences) < wait_ms:
+            return f"{span.service}: {span.node} admitted clients {span.from_ms - max(fences)} ms after its last fence"
+    return ""
+
+
+def everywhere_running(truth: Truth, services: Sequence[ServiceSpec], nodes: Sequence[NodeSpec]) -> str:
+    """Say which node went without an everywhere-service for too long although nothing was wrong with it, or "".
+
+    Services that need one which does not run everywhere are left out: they may have to wait.
+    """
+    names = {spec.name for spec in services if spec.run == "everywhere"}
+    wanted = [spec for spec in services if spec.name in names and all(need in names for need in spec.needs)]
+    runs = _running(truth)
+    for node in nodes:
+        healthy = _healthy(truth, node.id)
+        for spec in wanted:
+            bound_ms = EVERYWHERE_MS + spec.start_ms_max
+            for from_ms, to_ms in _minus(healthy, runs.get((spec.name, node.id), [])):
+                if to_ms - from_ms > bound_ms:
+                    return f"{spec.name} did not run on {node.id} from {from_ms} to {to_ms} ms (bound {bound_ms} ms)"
+    return ""
+
+
+def _running(truth: Truth) -> dict[tuple[ServiceName, NodeId], list[Interval]]:
+    """When each copy of each service was healthy."""
+    since: dict[tuple[ServiceName, NodeId], int] = {}
+    found: dict[tuple[ServiceName, NodeId], list[Interval]] = {}
+    for change in truth.services:
+        key = (change.service, change.node)
+        if change.action in ("started", "resumed"):
+            since.setdefault(key, change.at_ms)
+        elif change.action in _ENDS and key in since:
+            found.setdefault(key, []).append((since.pop(key), change.at_ms))
+    for key, from_ms in since.items():
+        found.setdefault(key, []).append((from_ms, truth.end_ms))
+    return found
+
+
+def _healthy(truth: Truth, node: NodeId) -> list[Interval]:
+    """When a node and its agent were up and no fault lasted on it."""
+    state = {"power": "off", "agent": "down"}
+    found: list[Interval] = []
+    since = -1
+    for change in truth.nodes:
+        if change.node != node or change.axis not in state:
+            continue
+        state[change.axis] = change.state
+        good = state["power"] == "up" and state["agent"] == "up"
+        if good and since < 0:
+            since = change.at_ms
+        elif not good and since >= 0:
+            found.append((since, change.at_ms))
+            since = -1
+    if since >= 0:
+        found.append((since, truth.end_ms))
+    return _minus(found, [_lasts(f, truth.end_ms) for f in truth.faults if not f.nodes or node in f.nodes])
+
+
+def _lasts(fault: FaultMark, end_ms: int) -> Interval:
+    return (fault.from_ms, end_ms if fault.to_ms < 0 else fault.to_ms)
+
+
+def _minus(spans: Sequence[Interval], holes: Sequence[Interval]) -> list[Interval]:
+    """What is left of ``spans`` without ``holes``."""
+    left = list(spans)
+    for low, high in sorted(holes):
+        cut: list[Interval] = []
+        for from_ms, to_ms in left:
+            if from_ms < low:
+                cut.append((from_ms, min(to_ms, low)))
+            if to_ms > high:
+                cut.append((max(from_ms, high), to_ms))
+        left = [(a, b) for a, b in cut if a < b]
+    return left

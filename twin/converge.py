@@ -1,0 +1,127 @@
+"""Whether a rack has converged, and what is still pending and why when it has not."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from core.ids import NodeId
+from core.records import (
+    CLUSTER,
+    DOMAINS,
+    ClusterRecord,
+    DomainRecord,
+    Lifecycle,
+    NodeRecord,
+    TermRecord,
+    node_path,
+    term_path,
+)
+from core.specs import ServiceSpec
+
+if TYPE_CHECKING:
+    from twin.world.world import World
+
+_SET_ASIDE = (Lifecycle.QUARANTINED, Lifecycle.MAINTENANCE, Lifecycle.RETIRED)
+"""A node in one of these is where it should be: only the operator takes it out again."""
+
+REASONS_MAX = 12
+"""At most this many reasons of one sort are told one by one."""
+
+
+def waiting(world: "World") -> tuple[str, ...]:
+    """Say what keeps the rack from having converged, one sentence each; nothing when it has."""
+    reasons = [*_ensemble(world), *_nodes(world), *_services(world), *_power(world)]
+    if not reasons:
+        return ()
+    said = [reason for reason in world.pending() if reason not in reasons]
+    return (*reasons, *_shortened(said))
+
+
+def working(world: "World") -> tuple[NodeId, ...]:
+    """The nodes that should be members: cabled and not set aside, in order of the rack."""
+    return tuple(node for node in world.nodes if world.power.chassis[node].cord and not set_aside(world, node))
+
+
+def set_aside(world: "World", node: NodeId) -> Lifecycle | None:
+    """The state that a node was put aside in, if it was."""
+    record = world.record(NodeRecord, node_path(node))
+    return record.state if record is not None and record.state in _SET_ASIDE else None
+
+
+def _ensemble(world: "World") -> list[str]:
+    """A quorum, the wanted size as far as there are nodes, every voter alive, and no change under way."""
+    ensemble = world.ensemble
+    if not ensemble.quorum():
+        return ["the ZooKeeper ensemble has no quorum"]
+    cluster = world.record(ClusterRecord, CLUSTER)
+    wanted = cluster.ensemble_size if cluster is not None else 1
+    room = len(working(world))
+    wanted = min(wanted, room if room % 2 else room - 1)
+    reasons = [f"the ZooKeeper server on {v} does not run" for v in ensemble.voters if not ensemble.server_running(v)]
+    if len(ensemble.voters) < wanted:
+        reasons.append(f"the ZooKeeper ensemble has {len(ensemble.voters)} of {wanted} voters")
+    if cluster is not None and (cluster.joining or cluster.leaving):
+        changes = ", ".join([*(f"+{node}" for node in cluster.joining), *(f"-{node}" for node in cluster.leaving)])
+        reasons.append(f"a change of the ZooKeeper ensemble is under way: {changes}")
+    return reasons
+
+
+def _nodes(world: "World") -> list[str]:
+    members = dict.fromkeys(world.members())
+    missing = [node for node in working(world) if node not in members]
+    return _shortened([f"{node} is not a member: {_why_out(world, node)}" for node in missing])
+
+
+def _why_out(world: "World", node: NodeId) -> str:
+    state = world.power.chassis[node].state
+    record = world.record(NodeRecord, node_path(node))
+    known = f"recorded as {record.state.value}" if record is not None else "without a record"
+    why = f", {record.reason}" if record is not None and record.reason else ""
+    return f"its chassis is {state}, it is {known}{why}"
+
+
+def _services(world: "World") -> list[str]:
+    reasons: list[str] = []
+    members = world.members()
+    for spec in world.services.values():
+        serving = world.serving_nodes(spec.name)
+        match spec.run:
+            case "singleton":
+                reasons += _singleton(world, spec, serving)
+            case "everywhere":
+                missing = [node for node in members if node not in serving and not set_aside(world, node)]
+                reasons += _shortened([f"{spec.name} does not run on {node}" for node in missing])
+            case "count":
+                wanted = min(spec.count, len(members))
+                if len(serving) != wanted:
+                    reasons.append(f"{spec.name} runs {len(serving)} times instead of {wanted}")
+    return reasons
+
+
+def _singleton(world: "World", spec: ServiceSpec, serving: Sequence[NodeId]) -> list[str]:
+    """It serves on its holder, and nothing of it is left to fence."""
+    holder = world.holder_of(spec.name)
+    if len(serving) != 1:
+        where = f"on {', '.join(serving)}" if serving else "nowhere"
+        return [f"{spec.name} serves {where}; its lease is {f'held by {holder}' if holder else 'free'}"]
+    if serving[0] != holder:
+        return [f"{spec.name} serves on {serving[0]}, but its lease is {f'held by {holder}' if holder else 'free'}"]
+    term = world.record(TermRecord, term_path(spec.name))
+    if term is not None and term.unfenced:
+        return [f"{spec.name} has {len(term.unfenced)} openings left to fence"]
+    return []
+
+
+def _power(world: "World") -> list[str]:
+    reasons: list[str] = []
+    for path in world.ensemble.paths_below(DOMAINS):
+        record = world.record(DomainRecord, path)
+        if record is not None:
+            reasons += [f"a power order for {slot.node} is still in flight" for slot in record.slots]
+    return _shortened(reasons)
+
+
+def _shortened(reasons: Sequence[str]) -> list[str]:
+    shown = list(reasons[:REASONS_MAX])
+    if len(reasons) > len(shown):
+        shown.append(f"and {len(reasons) - len(shown)} more like that")
+    return shown

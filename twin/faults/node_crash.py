@@ -1,0 +1,32 @@
+"""See ``NodeCrash``."""
+
+from typing import TYPE_CHECKING
+
+from core.ids import NodeId
+from twin.faults.base import Fault, Strike
+from twin.load import Ms
+
+if TYPE_CHECKING:
+    from twin.world.world import World
+
+
+class NodeCrash(Fault, frozen=True, kw_only=True):
+    """The operating system of a node panics: power stays on, nothing runs any more.
+
+    With ``reboots`` the kernel resets the machine ``reboot_ms`` later (``kernel.panic``); without, it stays dead until
+    somebody power-cycles it.
+    """
+
+    reboots: bool = False
+    reboot_ms: Ms = 10_000
+
+    def apply(self, world: "World", strike: Strike) -> None:
+        for node in strike.nodes:
+            world.power.chassis[node].crash()
+            if self.reboots:
+                world.kernel.after(self.reboot_ms, _reset, world, node)
+
+
+def _reset(world: "World", node: NodeId) -> None:
+    if world.power.chassis[node].state == "crashed":
+        world.power.chassis[node].reset()

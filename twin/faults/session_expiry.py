@@ -1,0 +1,16 @@
+"""See ``SessionExpiry``."""
+
+from typing import TYPE_CHECKING
+
+from twin.faults.base import Fault, Strike
+
+if TYPE_CHECKING:
+    from twin.world.world import World
+
+
+class SessionExpiry(Fault, frozen=True, kw_only=True):
+    """ZooKeeper expires a node's session although the node is healthy (a long pause that nobody saw)."""
+
+    def apply(self, world: "World", strike: Strike) -> None:
+        for node in strike.nodes:
+            world.ensemble.expire(node)

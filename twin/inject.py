@@ -1,0 +1,134 @@
+"""Faults of a scenario in a world: struck at their times, repeated, healed; all healed when the heal phase begins."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from core.ids import DomainId, NodeId
+from twin import targets
+from twin.faults.base import Fault, Strike
+from twin.truth import FaultMark
+
+if TYPE_CHECKING:
+    from twin.world.world import World
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """One ``[[fault]]`` of a scenario with its kind and its target as it was read."""
+
+    kind: str
+    fault: Fault
+    terms: tuple[targets.Target, ...] = ()
+
+
+class Injector:
+    """Everything that goes wrong in one run. ``arm`` once before the run, ``heal_all`` after the fault phase."""
+
+    def __init__(self, world: "World", plan: Sequence[Planned]) -> None:
+        self._world = world
+        self._plan = plan
+        self._situation = WorldSituation(world)
+        self._active: list[tuple[Strike, FaultMark]] = []
+        self._over = False
+
+    def arm(self) -> None:
+        """Schedule every fault with its repetitions."""
+        for planned in self._plan:
+            self._world.kernel.at(planned.fault.at_ms, self._strike, planned, planned.fault.times)
+
+    def heal_all(self) -> None:
+        """Heal what is still broken, the latest first; nothing strikes any more."""
+        self._over = True
+        for strike, mark in reversed(self._active):
+            self._heal(strike, mark)
+        self._active.clear()
+
+    @property
+    def active(self) -> tuple[FaultMark, ...]:
+        """The faults that are not healed yet, in order of their begin."""
+        return tuple(mark for strike, mark in self._active if not strike.healed)
+
+    def _strike(self, planned: Planned, times: int) -> None:
+        if self._over:
+            return
+        fault = planned.fault
+        if times > 1:
+            self._world.kernel.after(fault.every_ms, self._strike, planned, times - 1)
+        strike = Strike(
+            nodes=targets.resolve(planned.terms, self._situation) if planned.terms else fault.aim(self._world),
+            pdus=_pdus(planned.terms, self._world) if planned.kind == "power_loss" else (),
+            switches=targets.named(planned.terms, "switch") if fault.STRIKES == "switches" else (),
+        )
+        if fault.STRIKES == "nodes" and fault.target and not strike.nodes:
+            mark = self._world.fault_begins(planned.kind, f"{fault.target}: nobody at the moment", ())
+            self._world.fault_ends(mark)
+            return
+        mark = self._world.fault_begins(planned.kind, fault.text(strike), strike.nodes)
+        fault.apply(self._world, strike)
+        self._active.append((strike, mark))
+        if fault.for_ms:
+            self._world.kernel.after(fault.for_ms, self._heal, strike, mark)
+
+    def _heal(self, strike: Strike, mark: FaultMark) -> None:
+        if not strike.healed:
+            strike.heal()
+            self._world.fault_ends(mark)
+            self._active = [(other, its) for other, its in self._active if other is not strike]
+
+
+class WorldSituation:
+    """What targets ask of a world (``twin.targets.Situation``)."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._stream = world.streams.get("fault-targets")
+
+    @property
+    def nodes(self) -> Sequence[NodeId]:
+        return self._world.nodes
+
+    def nodes_of(self, kind: str, name: str) -> Sequence[NodeId]:
+        """The nodes of a rack, PDU or switch."""
+        rack = self._world.rack
+        match kind:
+            case "rack":
+                return rack.nodes_of_rack(name)
+            case "pdu":
+                return rack.nodes_of_pdu(name)
+            case _:
+                return rack.nodes_of_switch(name)
+
+    def is_up(self, node: NodeId) -> bool:
+        return self._world.power.chassis[node].state == "up"
+
+    def holder_of(self, service: str) -> NodeId:
+        return self._world.holder_of(service)
+
+    def standby_of(self, service: str) -> NodeId:
+        return self._world.standby_of(service)
+
+    def steward_of(self, node: NodeId) -> NodeId:
+        return self._world.steward_of(node)
+
+    def leader(self) -> NodeId:
+        return self._world.ensemble.leader or NodeId("")
+
+    def voters(self) -> Sequence[NodeId]:
+        return self._world.ensemble.voters
+
+    def choose(self, count: int) -> int:
+        return self._stream.integers(0, count)
+
+
+def _pdus(terms: Sequence[targets.Target], world: "World") -> tuple[DomainId, ...]:
+    """The whole power domains that a target names: PDUs, all of a rack's, or all."""
+    found: list[str] = []
+    for term in terms:
+        if term.kind == "pdu":
+            found.append(term.name)
+        elif term.kind == "rack":
+            found += world.rack.pdus_of_rack(term.name)
+        elif term.kind == "all":
+            found += [pdu.id for pdu in world.rack.pdus]
+    return tuple(pdu.id for pdu in world.rack.pdus if pdu.id in found)

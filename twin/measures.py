@@ -1,0 +1,137 @@
+"""What a run cost its clients: unavailable time of each singleton, and every move of one with its phases."""
+
+from collections.abc import Iterable, Sequence
+
+from core.ids import NodeId, ServiceName
+from twin.truth import FaultMark, NoteMark, Span, Truth
+from twin.verdict import Failover
+
+CAUSE_MS_MAX = 60_000
+"""A fault that began earlier before the trouble than this is its cause only while it lasts."""
+
+_OWN_CAUSES = (
+    "gave_up",
+    "service_failed",
+    "refused",
+    "withdrawn",
+    "handed_over",
+    "released",
+    "session_lost",
+    "draining",
+)
+
+
+def unavailable_ms(truth: Truth, services: Iterable[ServiceName]) -> dict[str, int]:
+    """Measure, for each service, the time from the first moment it served to the end in which no node served it.
+
+    A service that never served was unavailable from the start of the run.
+    """
+    return {service: _uncovered(spans_of(truth, service), truth.start_ms, truth.end_ms) for service in services}
+
+
+def spans_of(truth: Truth, service: ServiceName) -> list[Span]:
+    """The times in which a node served, ended by the end of the run at the latest, in order of their begin."""
+    return [
+        Span(service=s.service, node=s.node, epoch=s.epoch, from_ms=s.from_ms, to_ms=end_of(s.to_ms, truth.end_ms))
+        for s in truth.spans
+        if s.service == service
+    ]
+
+
+def end_of(to_ms: int, end_ms: int) -> int:
+    """When something ended that may still go on (-1)."""
+    return end_ms if to_ms < 0 else min(to_ms, end_ms)
+
+
+def _uncovered(spans: Sequence[Span], start_ms: int, end_ms: int) -> int:
+    if not spans:
+        return end_ms - start_ms
+    gap_ms, covered_ms = 0, spans[0].from_ms
+    for span in spans:
+        gap_ms += max(0, span.from_ms - covered_ms)
+        covered_ms = max(covered_ms, span.to_ms)
+    return gap_ms + max(0, end_ms - covered_ms)
+
+
+def failovers(truth: Truth, services: Iterable[ServiceName]) -> tuple[Failover, ...]:
+    """Every move of a singleton: a serving span of a newer epoch than the one before, in order of time."""
+    found: list[Failover] = []
+    for service in services:
+        notes = [note for note in truth.notes if note.service == service]
+        before: Span | None = None
+        for span in spans_of(truth, service):
+            if before is not None and span.epoch > before.epoch:
+                found.append(_failover(truth, notes, before, span))
+            if before is None or span.epoch >= before.epoch:
+                before = span
+    return tuple(sorted(found, key=lambda move: (move.at_ms, move.service)))
+
+
+def _failover(truth: Truth, notes: Sequence[NoteMark], before: Span, span: Span) -> Failover:
+    claim_ms = min(
+        [n.at_ms for n in notes if n.kind == "claimed" and before.epoch < n.epoch <= span.epoch], default=span.from_ms
+    )
+    fences = [
+        n.at_ms for n in notes if n.kind == "fenced" and n.by == span.node and claim_ms <= n.at_ms <= span.from_ms
+    ]
+    fenced_ms = max(fences, default=claim_ms)
+    trouble_ms = min(before.to_ms, claim_ms)
+    fault = cause_of(truth.faults, before.node, before.from_ms, trouble_ms)
+    own = _own_cause(notes, before, claim_ms)
+    if fault is not None and own and not fault.nodes:
+        fault = None  # a fault of the rack as a whole explains less than what the holder itself said
+    cause = fault.fault if fault else own or "unknown"
+    first_ms = fault.from_ms if fault and trouble_ms - fault.from_ms <= CAUSE_MS_MAX else trouble_ms
+    return Failover(
+        service=span.service,
+        cause=cause,
+        source=before.node,
+        dest=span.node,
+        epoch=span.epoch,
+        at_ms=first_ms,
+        detect_ms=claim_ms - first_ms,
+        fence_ms=fenced_ms - claim_ms,
+        start_ms=span.from_ms - fenced_ms,
+        total_ms=span.from_ms - first_ms,
+    )
+
+
+def cause_of(faults: Iterable[FaultMark], node: NodeId, since_ms: int, at_ms: int) -> FaultMark | None:
+    """The latest fault on ``node`` (or the whole rack) that still lasted, or had begun shortly before ``at_ms``."""
+    found: FaultMark | None = None
+    for fault in faults:
+        hit = not fault.nodes or node in fault.nodes
+        lasts = fault.to_ms < 0 or fault.to_ms >= at_ms
+        recent = at_ms - fault.from_ms <= CAUSE_MS_MAX
+        if hit and since_ms <= fault.from_ms <= at_ms and (lasts or recent):
+            found = fault if found is None or fault.from_ms >= found.from_ms else found
+    return found
+
+
+def _own_cause(notes: Iterable[NoteMark], before: Span, claim_ms: int) -> str:
+    """What the holder itself said last before it lost the service; empty if it said nothing."""
+    said = [n for n in notes if n.by == before.node and before.from_ms <= n.at_ms <= claim_ms and n.kind in _OWN_CAUSES]
+    return said[-1].kind if said else ""
+
+
+def figures(truth: Truth, services: Iterable[ServiceName], moves: Sequence[Failover]) -> dict[str, int]:
+    """Count what a long run is judged by: power actions, and for each singleton its availability and failovers.
+
+    ``availability_ppm`` is of the time from the start to the end; failover times are nearest-rank quantiles.
+    """
+    acts = [act for act in truth.power if act.obeyed]
+    found = {
+        "power_cycles": sum(1 for act in acts if act.action == "cycle"),
+        "power_offs": sum(1 for act in acts if act.action == "off"),
+        "power_ons": sum(1 for act in acts if act.action == "on"),
+        "faults": len(truth.faults),
+    }
+    lasted = max(1, truth.end_ms - truth.start_ms)
+    for service, down_ms in unavailable_ms(truth, services).items():
+        totals = sorted(move.total_ms for move in moves if move.service == service)
+        found[f"availability_ppm.{service}"] = (lasted - down_ms) * 1_000_000 // lasted
+        found[f"failovers.{service}"] = len(totals)
+        for percent in (50, 99) if totals else ():
+            rank = -(-percent * len(totals) // 100)
+            found[f"failover_ms_p{percent}.{service}"] = totals[max(0, rank - 1)]
+    return found

@@ -1,0 +1,93 @@
+"""Named random streams: one per consumer, so that a new draw in one place changes nothing anywhere else.
+
+Each stream is a Philox counter keyed by the seed and its name. Draws come from buffered raw words and are turned into
+numbers by integer arithmetic or plain ``math``, so they do not depend on numpy's versions of the distributions.
+"""
+
+import math
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+_FIRST_BLOCK = 16
+_BLOCK_MAX = 4_096
+_TO_UNIT = 2.0**-53
+
+
+class Stream:
+    """One consumer's random numbers. The same seed and name give the same numbers in every process."""
+
+    __slots__ = ("_bits", "_block", "_buffer")
+
+    def __init__(self, seed: int, name: str) -> None:
+        key = blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
+        self._bits = np.random.Philox(key=int.from_bytes(key, "little"))
+        self._block = _FIRST_BLOCK
+        self._buffer: list[int] = []
+
+    def word(self) -> int:
+        """Draw 64 uniform bits."""
+        if not self._buffer:
+            self._buffer = self._bits.random_raw(self._block).tolist()
+            self._buffer.reverse()
+            self._block = min(self._block * 4, _BLOCK_MAX)
+        return self._buffer.pop()
+
+    def uniform(self) -> float:
+        """Draw from [0, 1)."""
+        return (self.word() >> 11) * _TO_UNIT
+
+    def integers(self, lo: int, hi: int) -> int:
+        """Draw from ``lo`` to ``hi - 1``; ``lo`` if the range is empty."""
+        return lo + (self.word() * (hi - lo) >> 64) if hi > lo else lo
+
+    def chance(self, ratio: float) -> bool:
+        """Draw True with probability ``ratio``."""
+        return self.uniform() < ratio
+
+    def exponential(self, mean: float) -> float:
+        """Draw from the exponential distribution of that mean."""
+        return -mean * math.log1p(-self.uniform())
+
+    def normal(self, mean: float = 0.0, deviation: float = 1.0) -> float:
+        """Draw from the normal distribution (Box and Muller, 1958); two words a draw."""
+        radius = math.sqrt(-2.0 * math.log1p(-self.uniform()))
+        return mean + deviation * radius * math.cos(2.0 * math.pi * self.uniform())
+
+    def lognormal(self, median: float, sigma: float) -> float:
+        """Draw from the lognormal distribution of that median; ``sigma`` is the deviation of the logarithm."""
+        return median * math.exp(self.normal(0.0, sigma))
+
+    def weibull(self, scale: float, shape: float) -> float:
+        """Draw from the Weibull distribution."""
+        return float(scale * (-math.log1p(-self.uniform())) ** (1.0 / shape))
+
+    def choice(self, items: Sequence[T]) -> T:
+        """Draw one of the items. Raises: IndexError if there is none."""
+        return items[self.integers(0, len(items))]
+
+    def shuffled(self, items: Sequence[T]) -> list[T]:
+        """Return the items in a random order (Fisher and Yates)."""
+        order = list(items)
+        for index in range(len(order) - 1, 0, -1):
+            other = self.integers(0, index + 1)
+            order[index], order[other] = order[other], order[index]
+        return order
+
+
+class Streams:
+    """All streams of one run, made when first asked for."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._streams: dict[str, Stream] = {}
+
+    def get(self, name: str) -> Stream:
+        """Return the stream of that name; every caller with that name shares it."""
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = Stream(self.seed, name)
+        return stream

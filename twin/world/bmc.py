@@ -1,0 +1,232 @@
+"""The BMC of every machine, which may be dead, slow or lying, and the port through which other machines use it.
+
+A BMC lives on the standby rail. Silence is never "off"; "already so" is success; every order is read back.
+Source: facts/bmc-and-netboot.md sections 1 and 2.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol, assert_never
+
+import msgspec
+
+from core import effects as fx
+from core.events import PowerSeen
+from core.ids import NodeId
+from core.ports import Emit, PowerEffect
+from twin.calibration import Calibration, Sampled
+from twin.kernel import Kernel
+from twin.streams import Stream, Streams
+from twin.world.answers import Answer, Asker
+from twin.world.fabric import Fabric
+
+BmcMode = Literal["ok", "dead", "slow", "hung", "lying_off", "lying_on", "contrary"]
+
+
+class BmcTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of section ``bmc``; times in ms."""
+
+    login_ms: Sampled
+    command_ms: Sampled
+    slow_ms: Sampled
+    poll_ms: int
+    cycle_gap_ms: int
+
+
+class OrderTaken(msgspec.Struct, frozen=True, kw_only=True):
+    """A power order reached a BMC. ``was``: state of the chassis before; ``obeyed``: whether the BMC acts on it."""
+
+    at_ms: int
+    by: NodeId
+    order: fx.PowerOrder
+    was: str
+    obeyed: bool
+
+
+class Machine(Protocol):
+    """What a BMC sees and does of its chassis."""
+
+    network_once: bool
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def on(self) -> bool: ...
+
+    @property
+    def bmc_powered(self) -> bool: ...
+
+    def power_on(self) -> bool: ...
+
+    def power_off(self) -> None: ...
+
+
+class Bmcs:
+    """All BMCs of a rack, by node."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        streams: Streams,
+        calibration: Calibration,
+        fabric: Fabric,
+        machines: Mapping[NodeId, Machine],
+    ) -> None:
+        self.kernel = kernel
+        self.times = calibration.section("bmc", BmcTimes)
+        self._streams, self._fabric, self._machines = streams, fabric, machines
+        self._modes: dict[NodeId, BmcMode] = {}
+        self._delays: dict[NodeId, int] = {}
+        self._on_order: list[Callable[[OrderTaken], None]] = []
+
+    def set_mode(self, node: NodeId, mode: BmcMode) -> None:
+        """Change how a BMC behaves.
+
+        ``dead`` and ``hung`` answer nothing; a hung one is well again after a loss of its standby power. ``lying_off``
+        reports off whatever is true and so has nothing to switch off; ``lying_on`` the reverse. ``contrary`` answers an
+        order that is already fulfilled with an error.
+        """
+        self._modes[node] = mode
+
+    def set_delay(self, node: NodeId, ms: int) -> None:
+        """Make every request to a BMC take ``ms`` longer; 0 ends it."""
+        self._delays[node] = ms
+
+    def restarted(self, node: NodeId) -> None:
+        """Take up that a BMC had lost its power."""
+        if self._modes.get(node) == "hung":
+            self._modes[node] = "ok"
+
+    def alive(self, node: NodeId) -> bool:
+        """Say whether a BMC answers at all."""
+        return self._machines[node].bmc_powered and self._modes.get(node, "ok") not in ("dead", "hung")
+
+    def answers(self, asker: NodeId, node: NodeId) -> bool:
+        """Say whether a BMC answers this node now."""
+        return self.alive(node) and self._fabric.bmc_reachable(asker, node)
+
+    def reported(self, node: NodeId) -> bool:
+        """Return what a BMC reports, which need not be true."""
+        match self._modes.get(node, "ok"):
+            case "lying_off":
+                return False
+            case "lying_on":
+                return True
+            case "ok" | "dead" | "slow" | "hung" | "contrary":
+                return self._machines[node].on
+
+    def contrary(self, node: NodeId, action: str) -> bool:
+        """Say whether a BMC answers this order with an error because it sees it fulfilled."""
+        return self._modes.get(node) == "contrary" and action != "cycle" and self.reported(node) == (action == "on")
+
+    def login_ms(self, node: NodeId) -> int:
+        """Draw how long it takes until a BMC takes a command."""
+        slow = self.times.slow_ms.draw(self.stream(node)) if self._modes.get(node) == "slow" else 0
+        return self.times.login_ms.draw(self.stream(node)) + slow + self._delays.get(node, 0)
+
+    def stream(self, node: NodeId) -> Stream:
+        """Return the random stream of one BMC."""
+        return self._streams.get(f"bmc/{node}")
+
+    def on_order(self, fn: Callable[[OrderTaken], None]) -> None:
+        """Call ``fn`` for every order that reaches a BMC, before it acts."""
+        self._on_order.append(fn)
+
+    def execute(self, by: NodeId, order: fx.PowerOrder) -> None:
+        """Let a BMC act on an order, as its mode has it."""
+        node, machine = order.node, self._machines[order.node]
+        match self._modes.get(node, "ok"):
+            case "lying_off":
+                obeyed = order.action == "on"
+            case "lying_on":
+                obeyed = order.action != "on"
+            case "ok" | "dead" | "slow" | "hung" | "contrary":
+                obeyed = True
+        taken = OrderTaken(at_ms=self.kernel.now, by=by, order=order, was=machine.state, obeyed=obeyed)
+        for listener in self._on_order:
+            listener(taken)
+        if obeyed:
+            self._act(machine, order.action)
+
+    def _act(self, machine: Machine, action: Literal["on", "off", "cycle"]) -> None:
+        match action:
+            case "on":
+                machine.network_once = not machine.on
+                machine.power_on()
+            case "off":
+                machine.power_off()
+            case "cycle":
+                machine.power_off()
+                self.kernel.after(self.times.cycle_gap_ms, machine.power_on)
+
+
+class PowerClient(Asker):
+    """``core.ports.PowerPort`` of one node; ``agent_died``, ``freeze`` and ``thaw`` follow its agent process.
+
+    The deadline of an order is judged by the node's own clock in the moment before the order is sent, with room for the
+    BMC's own time. A frozen agent judges it when it thaws.
+    """
+
+    def __init__(self, bmcs: Bmcs, node: NodeId, clock: Callable[[], int]) -> None:
+        super().__init__(bmcs.kernel, clock)
+        self._bmcs = bmcs
+        self._node = node
+
+    agent_died = Asker.died
+
+    def submit(self, effect: PowerEffect, emit: Emit) -> None:
+        """Begin one request; its answer comes through ``emit``."""
+        match effect:
+            case fx.ReadPower():
+                answer = Answer(self, effect.op, emit, effect.ms_max)
+                self._after_login(effect.node, answer, lambda: self._read(effect.node, answer))
+            case fx.PowerOrder():
+                answer = Answer(self, effect.op, emit, effect.deadline_ms - self.clock())
+                self._after_login(effect.node, answer, lambda: self._send(effect, answer))
+            case _:
+                assert_never(effect)
+
+    def _after_login(self, node: NodeId, answer: Answer, act: Callable[[], None]) -> None:
+        if self._bmcs.answers(self._node, node):
+            self.kernel.after(self._bmcs.login_ms(node), answer.then, act)
+
+    def _after_command(self, node: NodeId, act: Callable[[], None]) -> None:
+        self.kernel.after(self._bmcs.times.command_ms.draw(self._bmcs.stream(node)), act)
+
+    def _read(self, node: NodeId, answer: Answer) -> None:
+        self._after_command(node, lambda: self._report(node, answer))
+
+    def _report(self, node: NodeId, answer: Answer) -> None:
+        if self._bmcs.answers(self._node, node):
+            answer.succeed(PowerSeen(on=self._bmcs.reported(node)))
+
+    def _send(self, order: fx.PowerOrder, answer: Answer) -> None:
+        if self.clock() + self._bmcs.times.command_ms.ms_max >= order.deadline_ms:
+            answer.fail("refused", "too late to send: the deadline of the order", retryable=False)
+        elif self._bmcs.answers(self._node, order.node):
+            self._after_command(order.node, lambda: self._execute(order, answer))
+
+    def _execute(self, order: fx.PowerOrder, answer: Answer) -> None:
+        """The order is at the BMC: whether its sender still lives no longer matters."""
+        if not self._bmcs.answers(self._node, order.node):
+            return
+        if self._bmcs.contrary(order.node, order.action):
+            self._after_command(order.node, lambda: self._read_back(order, answer))
+            return
+        self._bmcs.execute(self._node, order)
+        self.kernel.after(self._bmcs.times.poll_ms, self._read_back, order, answer)
+
+    def _read_back(self, order: fx.PowerOrder, answer: Answer) -> None:
+        """Ask until the BMC reports what was ordered; the order's own limit ends it."""
+        if not answer.wanted or not self._bmcs.answers(self._node, order.node):
+            return
+        on = self._bmcs.reported(order.node)
+        if on == (order.action != "off"):
+            answer.succeed(PowerSeen(on=on))
+            return
+
+        def contrary() -> None:
+            answer.fail("failed", f"after {order.action} the BMC reports {'on' if on else 'off'}")
+
+        answer.on_late = contrary
+        self.kernel.after(self._bmcs.times.poll_ms, self._read_back, order, answer)

@@ -1,0 +1,104 @@
+"""What a world is put together from: a rack's cabling, its disks and chassis, the pace of its services."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from core.ids import DomainId, NodeId, ServiceName
+from twin.calibration import Calibration, Sampled
+from twin.catalog import Catalog, Spread
+from twin.hardware import RackFile, Server
+from twin.streams import Stream
+from twin.world.chassis import ChassisSpec, Restore
+from twin.world.fabric import Fabric
+from twin.world.storage import StorageLayout
+from twin.world.unit import Pace
+
+CLIENTS = NodeId("clients")
+"""Where clients and operators sit in the fabric: cabled to every switch of the data network."""
+MANAGEMENT = "management-network"
+MONITORS_MAX = 5
+
+
+class SupervisorTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of section ``supervisor``; times in ms."""
+
+    suspend_ms: Sampled
+    kill_ms: Sampled
+
+
+def cable(rack: RackFile) -> Fabric:
+    """Lay the data and storage networks over the rack's switches; BMCs hang on a management network of their own."""
+    fabric = Fabric()
+    for switch in rack.switches:
+        fabric.add_switch(switch.id, ("data", "storage"))
+    fabric.add_switch(MANAGEMENT, ("management",))
+    for switch in rack.switches:
+        for uplink in switch.uplinks:
+            fabric.connect(switch.id, uplink)
+    for server in rack.nodes:
+        fabric.add_node(server.id, (*server.switches, MANAGEMENT))
+    fabric.add_node(CLIENTS, [switch.id for switch in rack.switches])
+    return fabric
+
+
+def first_voters(servers: Sequence[Server], size_max: int = 5) -> tuple[NodeId, ...]:
+    """Choose 1, 3 or 5 nodes for ZooKeeper, first by id, spread over power domains."""
+    left: dict[DomainId, list[NodeId]] = {}
+    for server in sorted(servers, key=lambda s: s.id):
+        left.setdefault(server.spec.power_domain, []).append(server.id)
+    size = min(size_max, len(servers) if len(servers) % 2 else len(servers) - 1)
+    chosen: list[NodeId] = []
+    while len(chosen) < size:
+        for domain in sorted(left):
+            if left[domain] and len(chosen) < size:
+                chosen.append(left[domain].pop(0))
+    return tuple(sorted(chosen))
+
+
+def storage_layout(rack: RackFile, catalog: Catalog, servers: Sequence[Server]) -> StorageLayout:
+    """One storage daemon a disk, monitors where ZooKeeper begins; a rack without storage disks gets one on each."""
+    monitors = first_voters(servers, MONITORS_MAX)
+    disks = {server.id: len(server.osd_disks) for server in rack.nodes}
+    if not any(disks.values()):
+        disks = {server.id: int(server.id in monitors) for server in rack.nodes}
+    volumes = tuple(dict.fromkeys(spec.volume for spec in catalog.specs if spec.volume))
+    return StorageLayout(disks=disks, monitors=monitors, volumes=volumes)
+
+
+def chassis_specs(rack: RackFile, restore: Restore) -> tuple[ChassisSpec, ...]:
+    """One chassis for each server."""
+    return tuple(
+        ChassisSpec(node=server.id, pdu=server.spec.power_domain, restore=restore, plugged=server.plugged)
+        for server in rack.nodes
+    )
+
+
+def sampled(spread: Spread) -> Sampled:
+    """A duration of the catalog as something to draw from."""
+    return Sampled(
+        source="catalog",
+        min=float(spread.min),
+        p50=float(spread.p50),
+        p90=float(spread.p90),
+        max=float(spread.max),
+    )
+
+
+def pace(catalog: Catalog, calibration: Calibration, stream: Stream) -> Pace:
+    """Durations of the services on one node, drawn from that node's stream."""
+    times = calibration.section("supervisor", SupervisorTimes)
+    start = {s.spec.name: sampled(s.twin.start_ms) for s in catalog.services}
+    recovery = {s.spec.name: sampled(s.twin.recovery_ms) for s in catalog.services}
+    stop = {s.spec.name: sampled(s.twin.stop_ms) for s in catalog.services}
+
+    def drawn(table: dict[ServiceName, Sampled], service: ServiceName) -> int:
+        return table[service].draw(stream)
+
+    return Pace(
+        start_ms=lambda service: drawn(start, service),
+        recovery_ms=lambda service: drawn(recovery, service),
+        stop_ms=lambda service: drawn(stop, service),
+        suspend_ms=lambda: times.suspend_ms.draw(stream),
+        kill_ms=lambda: times.kill_ms.draw(stream),
+    )

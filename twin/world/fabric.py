@@ -1,0 +1,210 @@
+"""The rack's networks: which node's packets reach which, and how late.
+
+Three networks share one class: ``data`` (agents, ZooKeeper, clients), ``storage`` (nodes to disks and monitors) and
+``management`` (BMCs). A switch may carry several of them. Whether a node is alive is not the fabric's concern.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import networkx as nx
+
+from core.ids import NodeId
+
+NetworkName = Literal["data", "storage", "management"]
+NETWORKS: tuple[NetworkName, ...] = ("data", "storage", "management")
+STORAGE = NodeId("storage")
+"""The vertex of the storage network that stands for the storage as such; it hangs on every storage switch."""
+
+
+class Network:
+    """One network: switches, nodes, links, and what is wrong with them. Components are computed once per change."""
+
+    def __init__(self) -> None:
+        self.graph = nx.Graph()
+        self._down_switches: dict[str, int] = {}
+        self._down_nodes: dict[str, int] = {}
+        self._cuts: dict[tuple[frozenset[str], frozenset[str]], int] = {}
+        self._component: dict[str, int] | None = None
+
+    def link(self, a: str, b: str) -> None:
+        """Join two vertices, which are made if they are new."""
+        self.graph.add_edge(a, b)
+        self._component = None
+
+    def shift(self, table: Literal["node", "switch"], vertex: str, by: int) -> None:
+        """Count one more (1) or one less (-1) reason why a node's link or a switch is down."""
+        counts = self._down_nodes if table == "node" else self._down_switches
+        counts[vertex] = max(0, counts.get(vertex, 0) + by)
+        self._component = None
+
+    def cut(self, senders: Iterable[str], receivers: Iterable[str]) -> None:
+        """Drop what senders send to receivers."""
+        key = (frozenset(senders), frozenset(receivers))
+        self._cuts[key] = self._cuts.get(key, 0) + 1
+
+    def mend(self, senders: Iterable[str], receivers: Iterable[str]) -> None:
+        """Undo one cut of the same vertices; unknown ones are ignored."""
+        key = (frozenset(senders), frozenset(receivers))
+        count = self._cuts.pop(key, 0)
+        if count > 1:
+            self._cuts[key] = count - 1
+
+    def link_up(self, vertex: str) -> bool:
+        """Whether a node's link is up."""
+        return not self._down_nodes.get(vertex, 0)
+
+    def reachable(self, source: str, target: str) -> bool:
+        """Whether packets of ``source`` arrive at ``target``; a vertex always reaches itself. O(cuts)."""
+        if source == target:
+            return True
+        component = self._component
+        if component is None:
+            component = self._compute()
+        here = component.get(source)
+        if here is None or here != component.get(target):
+            return False
+        return not any(source in senders and target in receivers for senders, receivers in self._cuts)
+
+    def _compute(self) -> dict[str, int]:
+        down = [v for table in (self._down_nodes, self._down_switches) for v, count in table.items() if count]
+        alive = self.graph
+        if down:
+            alive = nx.restricted_view(self.graph, down, [])
+        component: dict[str, int] = {}
+        for number, vertices in enumerate(nx.connected_components(alive)):
+            for vertex in vertices:
+                component[vertex] = number
+        self._component = component
+        return component
+
+
+class Fabric:
+    """All networks of the rack. Nodes hang on one or more switches; switches are joined with ``connect``."""
+
+    def __init__(self, latency_ms: int = 0) -> None:
+        self.networks: dict[NetworkName, Network] = {name: Network() for name in NETWORKS}
+        self.version = 0
+        """Grows with every change; for caches."""
+        self.nodes: list[NodeId] = []
+        self._latency_ms = latency_ms
+        self._delay_ms: dict[str, int] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._data = self.networks["data"]
+
+    # -- building ------------------------------------------------------------------------------------------------------
+
+    def add_switch(self, switch: str, networks: Sequence[NetworkName] = NETWORKS) -> None:
+        """Add a switch that carries these networks; the storage hangs on every switch of the storage network."""
+        for name in networks:
+            self.networks[name].graph.add_node(switch)
+            if name == "storage":
+                self.networks[name].link(switch, STORAGE)
+
+    def connect(self, switch: str, other: str) -> None:
+        """Join two switches in every network that both carry."""
+        for network in self.networks.values():
+            if switch in network.graph and other in network.graph:
+                network.link(switch, other)
+
+    def add_node(self, node: NodeId, switches: Sequence[str]) -> None:
+        """Add a node with one link to each switch, in every network that the switch carries."""
+        self.nodes.append(node)
+        for network in self.networks.values():
+            for switch in switches:
+                if switch in network.graph:
+                    network.link(node, switch)
+
+    # -- questions -----------------------------------------------------------------------------------------------------
+
+    def reachable(self, source: NodeId, target: NodeId) -> bool:
+        """Whether packets of one node arrive at another, one way, on the data network."""
+        return self._data.reachable(source, target)
+
+    def both_ways(self, a: NodeId, b: NodeId) -> bool:
+        """Whether two nodes can talk on the data network."""
+        return self._data.reachable(a, b) and self._data.reachable(b, a)
+
+    def latency_ms(self, source: NodeId, target: NodeId) -> int:
+        """One-way delay between two nodes, on any network."""
+        if not self._delay_ms:
+            return self._latency_ms if source != target else 0
+        extra = self._delay_ms.get(source, 0) + self._delay_ms.get(target, 0)
+        return self._latency_ms + extra if source != target else 0
+
+    def bmc_reachable(self, source: NodeId, bmc_of: NodeId) -> bool:
+        """Whether a node can talk to the BMC of another (or its own) through the management network."""
+        network = self.networks["management"]
+        if source == bmc_of:
+            return network.link_up(source)
+        return network.reachable(source, bmc_of) and network.reachable(bmc_of, source)
+
+    def storage_reachable(self, node: NodeId) -> bool:
+        """Whether a node can talk to the storage as such."""
+        return self.storage_path(node, STORAGE)
+
+    def storage_path(self, node: NodeId, other: NodeId) -> bool:
+        """Whether two nodes (a client and the node of a disk, say) can talk on the storage network."""
+        network = self.networks["storage"]
+        return network.reachable(node, other) and network.reachable(other, node)
+
+    # -- what goes wrong -----------------------------------------------------------------------------------------------
+
+    def link_down(self, node: NodeId, network: NetworkName = "data") -> None:
+        """Take a node's link of one network down; counted, so that two faults need two ``link_up``."""
+        self.networks[network].shift("node", node, 1)
+        self._changed()
+
+    def link_up(self, node: NodeId, network: NetworkName = "data") -> None:
+        """Undo one ``link_down``."""
+        self.networks[network].shift("node", node, -1)
+        self._changed()
+
+    def switch_down(self, switch: str) -> None:
+        """Take a switch down in every network that it carries; counted."""
+        self._shift_switch(switch, 1)
+
+    def switch_up(self, switch: str) -> None:
+        """Undo one ``switch_down``."""
+        self._shift_switch(switch, -1)
+
+    def cut(self, senders: Iterable[NodeId], receivers: Iterable[NodeId], network: NetworkName = "data") -> None:
+        """Drop what senders send to receivers, one way; counted, ``mend`` with the same nodes undoes it."""
+        self.networks[network].cut(senders, receivers)
+        self._changed()
+
+    def mend(self, senders: Iterable[NodeId], receivers: Iterable[NodeId], network: NetworkName = "data") -> None:
+        """Undo one ``cut`` of the same nodes."""
+        self.networks[network].mend(senders, receivers)
+        self._changed()
+
+    def storage_cut(self, node: NodeId) -> None:
+        """Cut a node off from the storage network; counted."""
+        self.link_down(node, "storage")
+
+    def storage_mend(self, node: NodeId) -> None:
+        """Undo one ``storage_cut``."""
+        self.link_up(node, "storage")
+
+    def set_delay(self, node: NodeId, ms: int) -> None:
+        """Delay everything that a node sends and receives by ``ms`` each way; 0 ends it."""
+        if ms:
+            self._delay_ms[node] = ms
+        else:
+            self._delay_ms.pop(node, None)
+        self._changed()
+
+    def on_change(self, fn: Callable[[], None]) -> None:
+        """Call ``fn`` after every change, in the order of registration."""
+        self._listeners.append(fn)
+
+    def _shift_switch(self, switch: str, by: int) -> None:
+        for network in self.networks.values():
+            if switch in network.graph:
+                network.shift("switch", switch, by)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        for listener in self._listeners:
+            listener()

@@ -1,0 +1,140 @@
+"""Watch events of one server: one kernel event per broadcast, in order of zxid, coalesced per client."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from core.events import RecordsChanged
+from core.records import Change
+from twin.kernel import Handle, Kernel
+from twin.world.zookeeper_tree import Logged, ancestry, parent
+
+
+class Receiver(Protocol):
+    """A connected client. It has seen everything up to ``floor`` (a zxid); ``mirrors`` maps paths to depths."""
+
+    mirrors: dict[str, str]
+    floor: int
+
+    def deliver(self, event: RecordsChanged) -> None:
+        """Take an event, which other receivers may share."""
+        ...
+
+
+Bucket = dict[Receiver, None]
+
+
+class Feed:
+    """What the clients of one server are told. ``latency_ms(clients)`` draws the time from commit to delivery."""
+
+    def __init__(self, kernel: Kernel, latency_ms: Callable[[int], int]) -> None:
+        self._kernel = kernel
+        self._latency_ms = latency_ms
+        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._clients: Bucket = {}
+        self._pending: list[Logged] = []
+        self._flush: Handle | None = None
+
+    def attach(self, client: Receiver) -> None:
+        """Add a client with its mirrors."""
+        self._clients[client] = None
+        for path, depth in client.mirrors.items():
+            self.watch(client, path, depth)
+
+    def detach(self, client: Receiver) -> None:
+        """Forget a client; what it was not told yet it must read again."""
+        if client in self._clients:
+            del self._clients[client]
+            for path, depth in client.mirrors.items():
+                self.unwatch(client, path, depth)
+
+    def watch(self, client: Receiver, path: str, depth: str) -> None:
+        """Tell an attached client about one more path."""
+        self._buckets.setdefault((path, depth), {})[client] = None
+
+    def unwatch(self, client: Receiver, path: str, depth: str) -> None:
+        """Tell a client no more about a path."""
+        bucket = self._buckets.get((path, depth))
+        if bucket is not None:
+            bucket.pop(client, None)
+            if not bucket:
+                del self._buckets[path, depth]
+
+    def offer(self, logged: tuple[Logged, ...], hold_ms: int) -> None:
+        """Take the changes of one transaction. ``hold_ms`` lets them wait for more, unless others are urgent."""
+        if not self._clients or not logged:
+            return
+        self._pending.extend(logged)
+        at_ms = self._kernel.now + self._latency_ms(len(self._clients)) + hold_ms
+        if self._flush is not None and self._flush.at_ms > at_ms:
+            self._flush.cancel()
+            self._flush = None
+        if self._flush is None:
+            self._flush = self._kernel.at(at_ms, self._broadcast)
+
+    def catch_up(self, client: Receiver, zxid: int) -> None:
+        """Deliver now what is pending for one client, which is then up to date to ``zxid``."""
+        changes = [
+            entry.change
+            for entry in self._pending
+            if entry.change.zxid > client.floor and any(client in bucket for bucket in self._interested(entry))
+        ]
+        client.floor = zxid
+        if changes:
+            client.deliver(RecordsChanged(at_ms=self._kernel.now, changes=tuple(changes)))
+
+    def _interested(self, entry: Logged) -> list[Bucket]:
+        buckets = self._buckets
+        path = entry.change.path
+        keys = [(above, "tree") for above in ancestry(path)]
+        keys.append((path, "one"))
+        if entry.structural:
+            keys.append((parent(path), "names"))
+        return [buckets[key] for key in keys if key in buckets]
+
+    def _broadcast(self) -> None:
+        self._flush = None
+        batch, self._pending = self._pending, []
+        interested = [(entry.change, self._interested(entry)) for entry in batch]
+        hit = {id(bucket): bucket for _, buckets in interested for bucket in buckets}
+        if len(hit) == 1:
+            self._tell_all(list(next(iter(hit.values()))), [change for change, buckets in interested if buckets])
+        elif hit:
+            self._tell_each(interested)
+
+    def _tell_all(self, clients: list[Receiver], changes: list[Change]) -> None:
+        """All clients of one bucket share one event, but for those that have read a part already."""
+        event = RecordsChanged(at_ms=self._kernel.now, changes=tuple(changes))
+        first = changes[0].zxid
+        for client in clients:
+            if client.floor < first:
+                self._tell(client, event)
+            else:
+                self._tell_rest(client, changes)
+
+    def _tell_each(self, interested: list[tuple[Change, list[Bucket]]]) -> None:
+        found: dict[Receiver, list[Change]] = {}
+        for change, buckets in interested:
+            for bucket in buckets:
+                for client in bucket:
+                    mine = found.setdefault(client, [])
+                    if not mine or mine[-1] is not change:
+                        mine.append(change)
+        shared: dict[tuple[int, ...], RecordsChanged] = {}
+        for client, mine in found.items():
+            if client.floor >= mine[0].zxid:
+                self._tell_rest(client, mine)
+                continue
+            key = tuple([id(change) for change in mine])
+            event = shared.get(key)
+            if event is None:
+                event = shared[key] = RecordsChanged(at_ms=self._kernel.now, changes=tuple(mine))
+            self._tell(client, event)
+
+    def _tell_rest(self, client: Receiver, changes: list[Change]) -> None:
+        rest = tuple(change for change in changes if change.zxid > client.floor)
+        if rest:
+            self._tell(client, RecordsChanged(at_ms=self._kernel.now, changes=rest))
+
+    def _tell(self, client: Receiver, event: RecordsChanged) -> None:
+        if client in self._clients:
+            client.deliver(event)
