@@ -1,6 +1,6 @@
 """Who claims a vacant singleton, and when: the first fit node of the ranking at once, the next ones a step later."""
 
-from core import singleton
+from core import ending, singleton
 from core.brain import Brain
 from core.everywhere import needs_met
 from core.records import LEASES, MEMBERS, TERMS
@@ -22,8 +22,14 @@ def review(b: Brain) -> None:
     if not ready(b):
         return
     for spec in b.specs.values():
-        if spec.run == "singleton" and b.lease(spec.name) is None:
+        if spec.run != "singleton":
+            continue
+        lease = b.lease(spec.name)
+        s = b.state.singletons[spec.name]
+        if lease is None:
             _consider(b, spec)
+        elif s.state is SingletonState.IDLE and lease.session == b.state.session and lease.epoch > s.last_epoch:
+            ending.clear_orphan(b, s, lease)
 
 
 def _consider(b: Brain, spec: ServiceSpec) -> None:

@@ -2,9 +2,9 @@
 
 from core import effects as fx
 from core.brain import Brain, replace_term
-from core.lease import held_term, term_put
+from core.lease import settle, term_put
 from core.membership import wanted_member
-from core.records import lease_path
+from core.records import LeaseRecord, lease_path
 from core.singleton_table import move
 from core.state import NO_OP, Ending, Singleton, SingletonState, Subject
 
@@ -50,6 +50,14 @@ def _begin(b: Brain, s: Singleton) -> None:
         _release_or_forget(b, s)
     else:
         close(b, s)
+
+
+def clear_orphan(b: Brain, s: Singleton, lease: LeaseRecord) -> None:
+    """Our session owns a lease that an earlier agent of ours died with: a stopped service keeps no lease (rule 12)."""
+    s.epoch, s.ending, s.clean = lease.epoch, Ending.HAND_OVER, False
+    s.reason = "an earlier agent died with it"
+    move(s, "orphan", b.now)
+    stop(b, s)
 
 
 def leave_claim(b: Brain, s: Singleton) -> None:
@@ -114,7 +122,10 @@ def release(b: Brain, s: Singleton) -> None:
 
     Giving up marks this node unfit in the same transaction (rule 12), so that the next claim goes elsewhere.
     """
-    term = held_term(s)
+    if s.term is None:
+        settle(b, s)
+        return
+    term = s.term
     clean = s.clean and s.ending is Ending.HAND_OVER
     released = term.released
     if clean and s.recorded and s.instance is not None:
@@ -163,7 +174,7 @@ def _idle(b: Brain, s: Singleton, trigger: str) -> None:
     move(s, trigger, b.now)
     for timer in ("fresh", "admit", "wait", "stall", "retry"):
         b.cancel(f"{timer}/{s.name}")
-    b.state.singletons[s.name] = Singleton(name=s.name, starts_failed=s.starts_failed)
+    b.state.singletons[s.name] = Singleton(name=s.name, starts_failed=s.starts_failed, last_epoch=s.epoch)
 
 
 def watch_for_stall(b: Brain, s: Singleton) -> None:

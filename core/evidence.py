@@ -10,6 +10,8 @@ from core.singleton_table import move
 from core.state import NO_OP, Ending, Singleton, SingletonState, Subject
 
 S = SingletonState
+RUNNING = (S.STARTING, S.ADMITTING, S.SERVING)
+"""States in which the service runs or is about to."""
 
 
 def right_until_ms(b: Brain, s: Singleton) -> int:
@@ -90,18 +92,19 @@ def _refused(b: Brain, s: Singleton, event: BeatAnswered) -> None:
 def _confirmed(b: Brain, s: Singleton, event: BeatAnswered) -> None:
     if s.state is S.ADMITTING:
         try_admit(b, s)
-    elif s.state is S.SERVING:
+    elif s.state in (S.SERVING, S.STARTING):
         if event.kind == "coordination":
-            _arm(b, s)
+            arm(b, s)
     elif s.state is S.WITHDRAWN and event.kind == "storage" and event.asked_ms > s.withdrawn_at_ms and is_fresh(b, s):
         move(s, "fresh", b.now)
         b.note("resumed", s.name, epoch=s.epoch)
-        _arm(b, s)
+        arm(b, s)
         b.emit(fx.ResumeService(service=s.name, epoch=s.epoch))
         _announce(b, s)
 
 
-def _arm(b: Brain, s: Singleton) -> None:
+def arm(b: Brain, s: Singleton) -> None:
+    """Push the deadline that is enforced outside the agent: nothing runs on without evidence (rule 11)."""
     b.emit(fx.ArmRight(service=s.name, epoch=s.epoch, until_ms=right_until_ms(b, s)))
 
 
@@ -113,7 +116,7 @@ def try_admit(b: Brain, s: Singleton) -> None:
     if not is_fresh(b, s):
         return  # the next beat tries again
     move(s, "admitted", b.now)
-    _arm(b, s)
+    arm(b, s)
     b.emit(fx.ResumeService(service=s.name, epoch=s.epoch))  # its right may have run out while no agent was there
     _announce(b, s)
     b.note("serving", s.name, epoch=s.epoch)
@@ -148,13 +151,13 @@ def on_fresh_timer(b: Brain, s: Singleton) -> None:
 
 
 def enforce(b: Brain, s: Singleton) -> None:
-    """Withdraw at once if the right has run out; called before anything else in every step."""
-    if s.state is not S.SERVING or is_fresh(b, s):
+    """Withdraw, or stop a service without a volume, if the right has run out; called before anything else in a step."""
+    if s.state not in RUNNING or is_fresh(b, s):
         return
-    if b.specs[s.name].volume:
-        withdraw(b, s)
-    else:
+    if not b.specs[s.name].volume:
         ending.end(b, s, Ending.HAND_OVER, "no coordination evidence")
+    elif s.state is S.SERVING:
+        withdraw(b, s)
 
 
 def withdraw(b: Brain, s: Singleton) -> None:

@@ -130,7 +130,7 @@ def _check_legal(b: Brain, event: AnyEvent) -> None:
 
 def _enforce(b: Brain) -> None:
     for s in b.state.singletons.values():
-        if s.state is SingletonState.SERVING:
+        if s.state is not SingletonState.IDLE:
             evidence.enforce(b, s)
 
 
@@ -196,7 +196,7 @@ def _started(b: Brain, event: Started) -> None:
             state.copies[running.service].state = CopyState.RUNNING
     if event.server and not state.hand_over:
         ensemble.start_server(b, ())
-    membership.open_session(b)
+    membership.open_session(b, event.session)
 
 
 def _session_opened(b: Brain, event: SessionOpened) -> None:
@@ -227,6 +227,7 @@ def _session_ended(b: Brain) -> None:
     steward.start_over(b)
     for s in list(state.singletons.values()):
         _drop(b, s)
+    membership.open_session(b, NO_SESSION)
 
 
 def _drop(b: Brain, s: Singleton) -> None:

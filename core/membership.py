@@ -50,9 +50,10 @@ def wanted_member(b: Brain) -> MemberRecord:
     )
 
 
-def open_session(b: Brain) -> None:
+def open_session(b: Brain, resume: SessionId) -> None:
+    """Connect, taking ``resume`` up if it is still alive."""
     b.state.phase = Phase.CONNECTING
-    b.emit(fx.OpenSession(resume=b.state.saved_session))
+    b.emit(fx.OpenSession(resume=resume))
 
 
 def on_session(b: Brain, event: SessionOpened) -> bool:

@@ -186,6 +186,7 @@ def start(b: Brain, s: Singleton) -> None:
         _retry(b, s)
         return
     s.ran = True
+    evidence.arm(b, s)
     s.op = b.op(ME, s.name, "start")
     b.emit(fx.StartService(op=s.op, service=s.name, epoch=s.epoch, instance=s.instance, ms_max=spec.start_ms_max))
 

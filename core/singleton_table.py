@@ -8,6 +8,7 @@ S = SingletonState
 TRANSITIONS: dict[tuple[SingletonState, str], SingletonState] = {
     (S.IDLE, "claim"): S.CLAIMING,
     (S.IDLE, "found_running"): S.ADOPTING,
+    (S.IDLE, "orphan"): S.STOPPING,
     (S.ADOPTING, "confirmed_serving"): S.SERVING,
     (S.ADOPTING, "confirmed"): S.ADMITTING,
     (S.ADOPTING, "confirmed_but_exited"): S.STARTING,

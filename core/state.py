@@ -75,6 +75,7 @@ class Singleton(msgspec.Struct):
     ending: Ending = Ending.NONE
     op: OpId = NO_OP
     epoch: Epoch = Epoch(0)
+    last_epoch: Epoch = Epoch(0)
     term: TermRecord | None = None
     term_version: int = -1
     previous: TermRecord | None = None

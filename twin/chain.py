@@ -214,7 +214,7 @@ def _previous(log: FactLog, source: NodeId, claim: Fact, first_ms: int, until_ms
     own = [f for f in log.facts if f.node == source and first_ms <= f.at_ms <= until_ms and f.epoch <= claim.epoch]
     if source == claim.node:
         return ()
-    told = own[:PREVIOUS_MAX]
+    told = _repeats(own)[:PREVIOUS_MAX]
     times = log.lines_ms.get(source, [])
     start = bisect_left(times, first_ms)
     for before, after in zip(times[max(start - 1, 0) :], times[start:] if start else times[1:], strict=False):
@@ -225,3 +225,24 @@ def _previous(log: FactLog, source: NodeId, claim: Fact, first_ms: int, until_ms
             told.append(Fact(at_ms=before, node=source, kind="gap", text=text))
             break
     return tuple(sorted(told, key=lambda fact: fact.at_ms))
+
+
+def _repeats(facts: list[Fact]) -> list[Fact]:
+    """One fact for those of the same words that follow each other, with how often and until when."""
+    told: list[Fact] = []
+    counts: list[int] = []
+    ends: list[int] = []
+    for fact in facts:
+        if told and (told[-1].kind, told[-1].text) == (fact.kind, fact.text):
+            counts[-1] += 1
+            ends[-1] = fact.at_ms
+        else:
+            told.append(fact)
+            counts.append(1)
+            ends.append(fact.at_ms)
+    return [
+        msgspec.structs.replace(fact, text=f"{fact.text}, {count} times within {end - fact.at_ms} ms")
+        if count > 1
+        else fact
+        for fact, count, end in zip(told, counts, ends, strict=True)
+    ]

@@ -8,6 +8,7 @@ from core import effects as fx
 from core import events as ev
 from core.ids import Epoch, NodeId, OpId, ServiceName, VolumeName
 from core.journal import Line, Opening, decode_effect, decode_event, decode_opening
+from core.notes import NOTES
 from core.records import MEMBERS, lease_path, term_path
 from twin.fact_words import Operation, failed, succeeded
 
@@ -105,7 +106,7 @@ class _Reader:
                 self._ops[((line.node, line.incarnation), operation.op)] = (line.at_ms, operation)
 
     def _note(self, line: Line, note: fx.Note) -> None:
-        text = note.detail or note.kind.replace("_", " ")
+        text = note.detail or NOTES.get(note.kind, note.kind)
         self._say(line, f"note:{note.kind}", text, about=note.node, epoch=note.epoch)
 
     def _concern(self, effect: fx.AnyEffect) -> Operation | None:

@@ -1,5 +1,6 @@
 """What a run cost its clients: unavailable time of each singleton, and every move of one with its phases."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from core.ids import NodeId, ServiceName
@@ -68,16 +69,16 @@ def failovers(truth: Truth, services: Iterable[ServiceName]) -> tuple[Failover, 
 
 
 def _failover(truth: Truth, notes: Sequence[NoteMark], before: Span, span: Span) -> Failover:
+    since = bisect_left(notes, before.from_ms, key=_note_ms)
+    said = notes[since : bisect_right(notes, span.from_ms, key=_note_ms)]
     claim_ms = min(
-        [n.at_ms for n in notes if n.kind == "claimed" and before.epoch < n.epoch <= span.epoch], default=span.from_ms
+        [n.at_ms for n in said if n.kind == "claimed" and before.epoch < n.epoch <= span.epoch], default=span.from_ms
     )
-    fences = [
-        n.at_ms for n in notes if n.kind == "fenced" and n.by == span.node and claim_ms <= n.at_ms <= span.from_ms
-    ]
+    fences = [n.at_ms for n in said if n.kind == "fenced" and n.by == span.node and n.at_ms >= claim_ms]
     fenced_ms = max(fences, default=claim_ms)
     trouble_ms = min(before.to_ms, claim_ms)
     fault = cause_of(truth.faults, before.node, before.from_ms, trouble_ms)
-    own = _own_cause(notes, before, claim_ms)
+    own = _own_cause(said, before, claim_ms)
     if fault is not None and own and not fault.nodes:
         fault = None  # a fault of the rack as a whole explains less than what the holder itself said
     cause = fault.fault if fault else own or "unknown"
@@ -96,16 +97,26 @@ def _failover(truth: Truth, notes: Sequence[NoteMark], before: Span, span: Span)
     )
 
 
-def cause_of(faults: Iterable[FaultMark], node: NodeId, since_ms: int, at_ms: int) -> FaultMark | None:
-    """The latest fault on ``node`` (or the whole rack) that still lasted, or had begun shortly before ``at_ms``."""
-    found: FaultMark | None = None
-    for fault in faults:
+def cause_of(faults: Sequence[FaultMark], node: NodeId, since_ms: int, at_ms: int) -> FaultMark | None:
+    """The latest fault on ``node`` (or the whole rack) that still lasted, or had begun shortly before ``at_ms``.
+
+    ``faults`` in order of their begin; none from before ``since_ms`` counts.
+    """
+    first, last = bisect_left(faults, since_ms, key=_fault_ms), bisect_right(faults, at_ms, key=_fault_ms)
+    for fault in reversed(faults[first:last]):
         hit = not fault.nodes or node in fault.nodes
         lasts = fault.to_ms < 0 or fault.to_ms >= at_ms
-        recent = at_ms - fault.from_ms <= CAUSE_MS_MAX
-        if hit and since_ms <= fault.from_ms <= at_ms and (lasts or recent):
-            found = fault if found is None or fault.from_ms >= found.from_ms else found
-    return found
+        if hit and (lasts or at_ms - fault.from_ms <= CAUSE_MS_MAX):
+            return fault
+    return None
+
+
+def _note_ms(note: NoteMark) -> int:
+    return note.at_ms
+
+
+def _fault_ms(fault: FaultMark) -> int:
+    return fault.from_ms
 
 
 def _own_cause(notes: Iterable[NoteMark], before: Span, claim_ms: int) -> str:

@@ -1,6 +1,7 @@
 """Turns the truth of a run into its story: bands, holdings, fault marks and incidents."""
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 from core.ids import NodeId, ServiceName
 from twin.measures import end_of, spans_of
@@ -142,11 +143,13 @@ def _holds(truth: Truth, service: ServiceName) -> list[Hold]:
     """Serving spans, and before each the time from its claim."""
     found: list[Hold] = []
     spans = spans_of(truth, service)
+    served: dict[tuple[NodeId, int], int] = {}
+    for span in reversed(spans):
+        served[(span.node, span.epoch)] = span.from_ms
     claims = [note for note in truth.notes if note.service == service and note.kind == "claimed"]
-    for claim in claims:
-        served = [s.from_ms for s in spans if s.node == claim.by and s.epoch == claim.epoch]
-        later = [c.at_ms for c in claims if c.epoch > claim.epoch]
-        to_ms = min([*served, *later], default=truth.end_ms)
+    for claim, after in zip_longest(claims, claims[1:]):
+        later = after.at_ms if after is not None else truth.end_ms
+        to_ms = min(later, served.get((claim.by, claim.epoch), later))
         if to_ms > claim.at_ms:
             found.append(_hold(service, claim.by, claim.epoch, False, claim.at_ms, to_ms))
     found += [_hold(service, s.node, s.epoch, True, s.from_ms, s.to_ms) for s in spans if s.to_ms > s.from_ms]

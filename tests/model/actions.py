@@ -32,7 +32,7 @@ def enabled(world: World) -> list[Action]:
     local = local_actions(world)
     if local and world.options.reduce:
         first = local[0][1]
-        return [action for action in local if action[1] == first] + faults.enabled(world)
+        return [action for action in local if action[1] == first]
     due = local + shared_actions(world)
     found = due + late_actions(world, must=False) + faults.enabled(world)
     if not due and not late_actions(world, must=True):

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from core.ids import BootId, NodeId
+from core.ids import NodeId
+from core.records import Lifecycle, NodeRecord, node_path
 from twin.failures.replay import Replay
 from twin.faults import FAULTS
 from twin.faults.base import Strike
@@ -12,15 +13,16 @@ from twin.truth import FaultMark
 if TYPE_CHECKING:
     from twin.world.world import World
 
-PANIC_MS = 1
-"""So long after its kernel is up a broken machine crashes again: before its agent can start."""
+LOOK_MS = 600_000
+LOOKS = 6
+"""After a repair the operator looks that often whether the node is quarantined, this far apart."""
 
 
 class Outages:
     """The outages of one run. ``arm`` once before the run, ``heal_all`` when the heal phase begins.
 
-    A machine that crashed stays broken until its repair: each time a steward power-cycles it, it crashes again as soon
-    as its kernel is up. When the repair ends the operator lifts the node's quarantine, and its steward brings it back.
+    A machine that crashed stays broken until its repair: however often a steward power-cycles it, its self test fails.
+    After the repair the operator lifts the node's quarantine, and its steward brings it back.
     """
 
     def __init__(self, world: "World", outages: Sequence[Replay]) -> None:
@@ -28,7 +30,6 @@ class Outages:
         self._outages = outages
         self._active: dict[NodeId, tuple[Replay, Strike, FaultMark]] = {}
         self._over = False
-        world.power.on_up(self._came_up)
 
     def arm(self) -> None:
         """Schedule the first outage; each schedules the next, so the queue stays short."""
@@ -55,6 +56,7 @@ class Outages:
         mark = self._world.fault_begins(outage.fault, why, strike.nodes)
         self._active[outage.node] = (outage, strike, mark)
         fault.apply(self._world, strike)
+        self._world.power.chassis[outage.node].broken = outage.fault == "node_crash"
         self._world.kernel.at(max(outage.end_ms, self._world.kernel.now + 1), self._ends, outage)
         self._schedule(index + 1)
 
@@ -65,15 +67,16 @@ class Outages:
 
     def _repair(self, node: NodeId) -> None:
         _, strike, mark = self._active.pop(node)
+        self._world.power.chassis[node].broken = False
         strike.heal()
         self._world.fault_ends(mark)
-        self._world.operator.unquarantine(node)
+        self._look(node, LOOKS)
 
-    def _came_up(self, node: NodeId, boot_id: BootId) -> None:
-        if node in self._active and self._active[node][0].fault == "node_crash":
-            self._world.kernel.after(PANIC_MS, self._panic, node, boot_id)
-
-    def _panic(self, node: NodeId, boot_id: BootId) -> None:
-        chassis = self._world.power.chassis[node]
-        if node in self._active and chassis.boot_id == boot_id and chassis.state == "up":
-            chassis.crash()
+    def _look(self, node: NodeId, looks: int) -> None:
+        """Lift the quarantine of a repaired node; it may also come a little after the repair."""
+        record = self._world.record(NodeRecord, node_path(node))
+        if node in self._active or looks == 0 or (record is not None and record.state is Lifecycle.JOINED):
+            return
+        if record is not None and record.state is Lifecycle.QUARANTINED:
+            self._world.operator.unquarantine(node)
+        self._world.kernel.after(LOOK_MS, self._look, node, looks - 1)

@@ -19,6 +19,9 @@ FIT = "lanl05"
 
 YEAR_HOURS = 8_766
 
+LEAD_IN_MS = 600_000
+"""A trace begins with an outage; the rack gets this long to settle first, so all its times are later by that."""
+
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """An outage of a node of the rack. ``fault`` is the fault kind that shows it to the core (``outage.FAULT_OF``).
@@ -53,7 +56,8 @@ def outages_for(
 ) -> list[Replay]:
     """List the outages of a rack by start, then node; node i of the trace is ``nodes[i]``.
 
-    Outages of one node never overlap. With ``duration_ms`` later ones are left out, and one that lasts longer is cut.
+    Times are ``LEAD_IN_MS`` later than in the trace. Outages of one node never overlap. With ``duration_ms`` later ones
+    are left out, and one that lasts longer is cut.
 
     Raises: InputError for a broken file, or a rack smaller than the system.
     """
@@ -61,16 +65,16 @@ def outages_for(
     if trace.nodes > len(nodes):
         wanted = f"system {table.system} has {trace.nodes} nodes, the rack only {len(nodes)}"
         raise InputError([f"{path or 'trace.nodes'}: {wanted}; needed: a rack of that size"])
-    end_ms = max(trace.duration_ms, 1) if duration_ms is None else duration_ms
+    end_ms = trace.duration_ms + LEAD_IN_MS if duration_ms is None else duration_ms
     return [
         Replay(
             node=nodes[outage.node],
-            start_ms=outage.start_ms,
-            end_ms=min(outage.end_ms, end_ms),
+            start_ms=outage.start_ms + LEAD_IN_MS,
+            end_ms=min(outage.end_ms + LEAD_IN_MS, end_ms),
             cause=outage.cause,
             detail=outage.detail,
             fault=outage.fault,
         )
         for outage in trace.outages
-        if outage.start_ms < end_ms
+        if outage.start_ms + LEAD_IN_MS < end_ms
     ]

@@ -13,6 +13,9 @@ from twin.verdict import Check, Failover, Outcome
 INCIDENTS_MAX = 20_000
 """No browser is asked to show more lines than this; the first ones are shown."""
 
+FAULTS_MAX = 100
+FAILOVERS_MAX = 500
+
 _WORDS = {
     "pass": "The rack survived",
     "liveness": "Something did not come back in time",
@@ -69,8 +72,8 @@ def _head(story: Story, outcome: Outcome) -> str:
 def _faults(marks: Sequence[Mark]) -> str:
     if not marks:
         return '<p class="faint">No fault was injected.</p>'
-    items = "".join(_fault(mark) for mark in marks[:200])
-    return f'<ol class="faults">{items}</ol>'
+    items = "".join(_fault(mark) for mark in marks[:FAULTS_MAX])
+    return f'<ol class="faults">{items}</ol>{_more(len(marks) - FAULTS_MAX)}'
 
 
 def _fault(mark: Mark) -> str:
@@ -82,13 +85,18 @@ def _failovers(moves: Sequence[Failover]) -> str:
     if not moves:
         return '<section><h2>Failovers</h2><p class="faint">No singleton moved.</p></section>'
     longest = max(move.total_ms for move in moves) or 1
-    rows = "".join(_failover(move, longest) for move in moves[:500])
+    rows = "".join(_failover(move, longest) for move in moves[:FAILOVERS_MAX])
     key = "".join(f'<span><i style="background:{colour}"></i>{name}</span>' for name, colour in colours.PHASES.items())
     return (
         f'<section><h2>Failovers</h2><p class="key">{key}<span class="faint">from the cause to serving again</span></p>'
         "<table><thead><tr><th>at</th><th>service</th><th>cause</th><th>from</th><th>to</th><th>epoch</th>"
-        f'<th class="n">total</th><th class="bar">phases</th></tr></thead><tbody>{rows}</tbody></table></section>'
+        f'<th class="n">total</th><th class="bar">phases</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>{_more(len(moves) - FAILOVERS_MAX)}</section>"
     )
+
+
+def _more(left: int) -> str:
+    return f'<p class="faint">and {left:,d} more</p>' if left > 0 else ""
 
 
 def _failover(move: Failover, longest_ms: int) -> str:

@@ -1,7 +1,7 @@
 """The timeline picture: a row for each node, its power and membership as bands, holdings as bars, faults as marks."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -101,16 +101,23 @@ def _bands(axes: Axes, story: Story, at: dict[str, int]) -> None:
 
 
 def _spans(bands: Iterable[Band], end_ms: int) -> dict[str, list[tuple[float, float]]]:
-    """Begin and length of the bands of each node; neighbours closer than a column are joined."""
-    column = max(1, end_ms // PARTS)
-    joined: dict[str, list[list[int]]] = {}
+    """Begin and length of the bands of each node."""
+    times: dict[str, list[tuple[int, int]]] = {}
     for band in bands:
-        spans = joined.setdefault(band.node, [])
-        if spans and band.from_ms - spans[-1][1] < column:
-            spans[-1][1] = max(spans[-1][1], band.to_ms)
+        times.setdefault(band.node, []).append((band.from_ms, band.to_ms))
+    return {node: _merged(spans, end_ms) for node, spans in times.items()}
+
+
+def _merged(times: Iterable[tuple[int, int]], end_ms: int) -> list[tuple[float, float]]:
+    """Begin and length of times in order; neighbours closer than a column of a screen are joined, none is narrower."""
+    column = max(1, end_ms // PARTS)
+    joined: list[list[int]] = []
+    for from_ms, to_ms in times:
+        if joined and from_ms - joined[-1][1] < column:
+            joined[-1][1] = max(joined[-1][1], to_ms)
         else:
-            spans.append([band.from_ms, max(band.to_ms, band.from_ms + column)])
-    return {node: [(float(a), float(b - a)) for a, b in spans] for node, spans in joined.items()}
+            joined.append([from_ms, max(to_ms, from_ms + column)])
+    return [(float(first), float(last - first)) for first, last in joined]
 
 
 def _holds(axes: Axes, story: Story, at: dict[str, int], row_inches: float) -> None:
@@ -120,42 +127,31 @@ def _holds(axes: Axes, story: Story, at: dict[str, int], row_inches: float) -> N
         held = [hold for hold in story.holds if hold.node == node]
         lanes = [service for service in services if any(hold.service == service for hold in held)]
         height = 0.58 / max(2 if row_inches > 0.4 else 1, len(lanes))
-        for hold in held:
-            lane = lanes.index(hold.service)
-            low = y + 0.38 - (lane + 1) * height
-            colour = colours.service(services.index(hold.service))
-            _hold(axes, story, hold, (low, height * 0.86), colour, height * row_inches)
+        for lane, service in enumerate(lanes):
+            colour = colours.service(services.index(service))
+            place = (y + 0.38 - (lane + 1) * height, height * 0.86)
+            mine = [hold for hold in held if hold.service == service]
+            _lane(axes, story, mine, place, colour)
+            points = min(8.5, height * row_inches * 72 * 0.72)
+            if points >= 4.5:
+                _labels(axes, story, mine, place[0] + place[1] / 2, points)
 
 
-def _hold(axes: Axes, story: Story, hold: Hold, lane: tuple[float, float], colour: str, inches: float) -> None:
-    length = max(hold.to_ms - hold.from_ms, story.end_ms // PARTS)
-    if hold.serving:
-        axes.broken_barh([(hold.from_ms, length)], lane, facecolor=colour, linewidth=0, zorder=4)
-    else:
-        axes.broken_barh(
-            [(hold.from_ms, length)],
-            lane,
-            facecolor="white",
-            edgecolor=colour,
-            hatch="//////",
-            linewidth=0.6,
-            zorder=3,
-        )
-    label = f"{hold.service} e{hold.epoch}"
-    points = min(8.5, inches * 72 * 0.72)
-    room = length / story.end_ms * (WIDTH_INCHES - 1.2) * 72
-    if hold.serving and points >= 4.5 and room > len(label) * points * 0.68:
-        middle = lane[0] + lane[1] / 2
-        axes.text(
-            hold.from_ms + story.end_ms * 0.004,
-            middle,
-            label,
-            color="white",
-            fontsize=points,
-            va="center_baseline",
-            clip_on=True,
-            zorder=5,
-        )
+def _lane(axes: Axes, story: Story, holds: Sequence[Hold], place: tuple[float, float], colour: str) -> None:
+    serving = _merged([(hold.from_ms, hold.to_ms) for hold in holds if hold.serving], story.end_ms)
+    claimed = _merged([(hold.from_ms, hold.to_ms) for hold in holds if not hold.serving], story.end_ms)
+    axes.broken_barh(serving, place, facecolor=colour, linewidth=0, zorder=4)
+    axes.broken_barh(claimed, place, facecolor="white", edgecolor=colour, hatch="//////", linewidth=0.6, zorder=3)
+
+
+def _labels(axes: Axes, story: Story, holds: Sequence[Hold], middle: float, points: float) -> None:
+    """Name service and epoch on the bars that are long enough for it."""
+    for hold in holds:
+        label = f"{hold.service} e{hold.epoch}"
+        room = (hold.to_ms - hold.from_ms) / story.end_ms * (WIDTH_INCHES - 1.2) * 72
+        if hold.serving and room > len(label) * points * 0.68:
+            left = hold.from_ms + story.end_ms * 0.004
+            axes.text(left, middle, label, color="white", fontsize=points, va="center_baseline", zorder=5)
 
 
 def _faults(axes: Axes, story: Story, at: dict[str, int]) -> None:
@@ -174,20 +170,25 @@ def _faults(axes: Axes, story: Story, at: dict[str, int]) -> None:
             color=colours.HEAL,
             annotation_clip=False,
         )
-    numbered = len(story.marks) <= FAULTS_NUMBERED_MAX
-    for number, mark in enumerate(story.marks, start=1):
-        _fault(axes, story, mark, at, top)
-        if numbered:
+    hits = [(mark, [at[node] for node in mark.nodes if node in at] or list(at.values())) for mark in story.marks]
+    _fault_lines(axes, story, hits)
+    if len(hits) <= FAULTS_NUMBERED_MAX:
+        for number, (mark, rows) in enumerate(hits, start=1):
+            axes.plot([mark.from_ms] * 2, [max(rows, default=top) + 0.46, top], color=colours.FAULT, linewidth=0.5)
             _number(axes, mark, number, top, story)
 
 
-def _fault(axes: Axes, story: Story, mark: Mark, at: dict[str, int], top: float) -> None:
-    hit = [at[node] for node in mark.nodes if node in at] or list(at.values())
-    length = max(mark.to_ms - mark.from_ms, story.end_ms // PARTS)
-    for y in hit:
-        axes.plot([mark.from_ms] * 2, [y - 0.46, y + 0.46], color=colours.FAULT, linewidth=1.6, zorder=6)
-        axes.broken_barh([(mark.from_ms, length)], (y + 0.41, 0.06), facecolor=colours.FAULT, linewidth=0, zorder=6)
-    axes.plot([mark.from_ms] * 2, [max(hit) + 0.46, top], color=colours.FAULT, linewidth=0.5, zorder=5)
+def _fault_lines(axes: Axes, story: Story, hits: Sequence[tuple[Mark, list[int]]]) -> None:
+    begins = [(mark.from_ms, row) for mark, rows in hits for row in rows]
+    low, high = [row - 0.46 for _, row in begins], [row + 0.46 for _, row in begins]
+    axes.vlines([at_ms for at_ms, _ in begins], low, high, color=colours.FAULT, linewidth=1.6, zorder=6)
+    lasting: dict[int, list[tuple[int, int]]] = {}
+    for mark, rows in hits:
+        for row in rows:
+            lasting.setdefault(row, []).append((mark.from_ms, mark.to_ms))
+    for row, times in lasting.items():
+        spans = _merged(times, story.end_ms)
+        axes.broken_barh(spans, (row + 0.41, 0.06), facecolor=colours.FAULT, linewidth=0, zorder=6)
 
 
 def _number(axes: Axes, mark: Mark, number: int, top: float, story: Story) -> None:

@@ -69,7 +69,13 @@ def storage_layout(rack: RackFile, catalog: Catalog, servers: Sequence[Server]) 
 def chassis_specs(rack: RackFile, restore: Restore) -> tuple[ChassisSpec, ...]:
     """One chassis for each server."""
     return tuple(
-        ChassisSpec(node=server.id, pdu=server.spec.power_domain, restore=restore, plugged=server.plugged)
+        ChassisSpec(
+            node=server.id,
+            pdu=server.spec.power_domain,
+            restore=restore,
+            plugged=server.plugged,
+            installed=server.plugged,
+        )
         for server in rack.nodes
     )
 

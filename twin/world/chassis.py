@@ -71,11 +71,12 @@ class Chassis:
     """One machine's power and boot state.
 
     ``state`` is ``crashed`` when its operating system died under power, ``no_boot`` when it found nothing to boot from.
+    While it is ``broken`` its self test fails at every power-on, so it ends in ``no_boot``.
     ``boot_id`` is empty unless an operating system runs, is frozen or crashed.
     """
 
     __slots__ = (
-        "_power", "_timer", "_tries", "bmc_ready_ms", "boot_id", "boots", "cord", "feed", "installed", "main",
+        "_power", "_timer", "_tries", "bmc_ready_ms", "boot_id", "boots", "broken", "cord", "feed", "installed", "main",
         "network_once", "node", "spec", "state", "wanted_on", "why",
     )  # fmt: skip
 
@@ -86,6 +87,7 @@ class Chassis:
         self.state: ChassisState = "off"
         self.boot_id = NO_BOOT
         self.boots = 0
+        self.broken = False
         self.installed = spec.installed
         self.network_once = False
         self.wanted_on = False
@@ -200,7 +202,10 @@ class Chassis:
 
     def _choose_device(self) -> None:
         self._timer = None
-        if self.network_once or not self.installed:
+        if self.broken:
+            self.why = "the self test fails"
+            self._enter("no_boot")
+        elif self.network_once or not self.installed:
             self.network_once = False
             self._enter("netboot")
             self._from_network()

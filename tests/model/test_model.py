@@ -1,0 +1,81 @@
+"""Every interleaving of two real machines, one singleton, a small ZooKeeper and a small storage, with up to two faults.
+
+Explored breadth-first from a world that serves. At every state and step: a single writer as judged by what the storage
+accepted, no stale read, no acknowledged write lost, and all rules of ``tests/model/rules.py``; from every n-th state (``fair_every``)
+a fair run with all faults ended must lead back to serving. Equal states are one state: times are kept relative to now.
+
+``MODEL_STATES`` bounds each exploration (default below), ``MODEL_SECONDS`` its time. The report says which were complete.
+"""
+
+import itertools
+import os
+
+import pytest
+
+from tests.model.explore import Explored, Explorer, small_world
+from tests.model.faults import FAULTS
+
+STATES = int(os.environ.get("MODEL_STATES", "6000"))
+SECONDS = float(os.environ.get("MODEL_SECONDS", "30"))
+FAIR_EVERY = int(os.environ.get("MODEL_FAIR_EVERY", "40"))
+PAIRS = tuple(itertools.combinations_with_replacement(FAULTS, 2))
+report: list[Explored] = []
+
+
+def explore(volume: bool, faults: tuple[str, ...], states: int = STATES, **options: object) -> Explored:
+    root = small_world(volume, **options)
+    root.faults_left = faults
+    kind = "volume" if volume else "no volume"
+    name = f"{kind}: {' + '.join(faults) or 'no fault'}"
+    found = Explorer(name, root, states, FAIR_EVERY, SECONDS).run()
+    report.append(found)
+    return found
+
+
+@pytest.mark.parametrize("volume", [True, False], ids=["volume", "no_volume"])
+def test_without_faults_every_state_is_explored(volume: bool) -> None:
+    found = explore(volume, ())
+    assert found.complete
+    assert found.states > 100
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("volume", [True, False], ids=["volume", "no_volume"])
+def test_one_fault_keeps_the_rules(volume: bool, fault: str) -> None:
+    assert explore(volume, (fault,)).states > 100
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_two_faults_keep_the_rules_with_a_volume(pair: tuple[str, str]) -> None:
+    assert explore(True, pair, STATES // 2).states > 100
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_two_faults_keep_the_rules_without_a_volume(pair: tuple[str, str]) -> None:
+    assert explore(False, pair, STATES // 3).states > 100
+
+
+def test_late_fences_and_late_writes_keep_the_rules() -> None:
+    """The fence needs up to two ticks to be in force, and writes land up to two ticks late."""
+    found = explore(True, ("cut", "freeze"), fence_slack_ms=200, write_slack_ms=200)
+    assert found.states > 100
+
+
+def test_without_reduction_the_rules_hold_too() -> None:
+    """Every order of local steps of the two nodes as well (the others take those of one node first)."""
+    found = explore(True, ("crash",), reduce=False)
+    assert found.states > 100
+
+
+def test_zz_the_report_of_what_was_explored(capsys: pytest.CaptureFixture[str]) -> None:
+    """Print states, transitions and depth of every exploration of this run."""
+    with capsys.disabled():
+        print(f"\n{'exploration':44} {'states':>9} {'transitions':>12} {'depth':>6} {'fair runs':>10}  complete")
+        for found in report:
+            known = "complete" if found.complete else "cut at the bound"
+            print(
+                f"{found.name:44} {found.states:9,} {found.transitions:12,} {found.depth:6} {found.fair_runs:10}  {known}"
+            )
+        print(f"{'all':44} {sum(f.states for f in report):9,} {sum(f.transitions for f in report):12,}")
+    if len(report) > 60:
+        assert sum(found.states for found in report) >= 100_000
