@@ -81,6 +81,10 @@ def on_timer(b: Brain, name: str) -> None:
     rank = _rank(b, spec)
     if rank is None:
         return
+    turn_ms = _not_before_ms(b, spec) + rank * b.timing.claim_step_ms
+    if b.term(name)[0] is None and b.now < turn_ms:
+        b.timer(f"claim/{name}", turn_ms)  # better nodes have joined since this was planned
+        return
     missing = needs_met(b, spec)
     if missing:
         b.note("needs_wait", name, detail=missing)

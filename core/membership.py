@@ -139,7 +139,10 @@ def _close_old(b: Brain, session: SessionId) -> None:
 
 
 def _register(b: Brain, first: bool, domain: Change) -> None:
-    """Register in one transaction: lifecycle record, presence, the power slot given back, the first cluster record."""
+    """Register in one transaction: lifecycle record, presence, the first cluster record, and our power slot given back.
+
+    A fence in flight stays counted until the steward that ordered it has its answer (rule 8).
+    """
     state = b.state
     state.phase = Phase.REGISTERING
     old = state.own
@@ -163,8 +166,9 @@ def _register(b: Brain, first: bool, domain: Change) -> None:
     )
     if first:
         writes = (*writes, fx.Create(path=CLUSTER, data=ClusterRecord()))
-    if isinstance(domain.data, DomainRecord) and any(slot.node == b.me.id for slot in domain.data.slots):
-        left = DomainRecord(slots=tuple(slot for slot in domain.data.slots if slot.node != b.me.id))
+    slots = domain.data.slots if isinstance(domain.data, DomainRecord) else ()
+    if any(slot.node == b.me.id and not slot.fence for slot in slots):
+        left = DomainRecord(slots=tuple(slot for slot in slots if slot.node != b.me.id or slot.fence))
         writes = (*writes, fx.Put(path=domain.path, data=left, version=domain.version))
     b.commit(ME, "", "register", writes)
 

@@ -59,18 +59,20 @@ def _first_wait_ms(b: Brain, record: NodeRecord) -> int:
         case L.DISCOVERED:
             return b.timing.retry_ms
         case L.LOST:
-            held = any(spec.power_fence and _was_held_by(b, spec.name, record.node) for spec in b.specs.values())
             back = min(b.timing.backoff_ms * record.attempts, b.timing.backoff_ms_max)
-            return 0 if held else b.timing.recover_ms + back
+            return 0 if _must_fence(b, record) else b.timing.recover_ms + back
         case L.BOOTING:
             return b.timing.boot_ms_max
         case _:
             return 2 * b.timing.power_ms_max
 
 
-def _was_held_by(b: Brain, service: str, node: NodeId) -> bool:
-    term, _ = b.term(service)
-    return term is not None and term.holder == node and not term.stopped
+def _must_fence(b: Brain, record: NodeRecord) -> bool:
+    """Whether a lost node held a service that asks for a power fence (rule 7): then nothing is waited for."""
+    if record.state is not L.LOST:
+        return False
+    terms = [b.term(spec.name)[0] for spec in b.specs.values() if spec.power_fence]
+    return any(term is not None and term.holder == record.node and not term.stopped for term in terms)
 
 
 def _quarantine(b: Brain, ward: Ward, record: NodeRecord) -> None:
@@ -87,6 +89,9 @@ def on_answer(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) ->
     result = event.result if isinstance(event, OpSucceeded) else None
     if step == "powered":
         b.timer_in(f"ward/{ward.node}", b.timing.boot_ms_max)
+        work = b.state.domains.get(ward.record.power_domain) if ward.record is not None else None
+        if work is not None and ward.record is not None:
+            pump(b, ward.record.power_domain, work)
     elif not isinstance(result, PowerSeen):
         _power_failed(b, ward, event.detail if isinstance(event, OpFailed) else "")
     elif step == "ask_power":
@@ -112,12 +117,12 @@ def _decide(b: Brain, ward: Ward, on: bool) -> None:
     record = ward.record
     if record is None or ward.node in b.members:
         return
-    if on and ward.patient and (record.state is L.DISCOVERED or ward.failures):
+    if on and ward.patient and not _must_fence(b, record):
         ward.patient = False
         b.timer_in(f"ward/{ward.node}", b.timing.boot_ms_max)
         return
     ward.action = "cycle" if on else "on"
-    ward.fence = on and record.state in (L.LOST, L.RECOVERING)
+    ward.fence = on
     work = b.state.domains.get(record.power_domain)
     if work is None:
         work = b.state.domains[record.power_domain] = DomainWork()
@@ -141,8 +146,11 @@ def _powered(b: Brain, ward: Ward) -> None:
 
 def settled(b: Brain, ward: Ward) -> None:
     """The ward is a member again: whatever we were about to do to its power is void (rule 9)."""
-    ward.step, ward.action, ward.due, ward.patient, ward.failures = "", "", False, True, 0
+    ward.step, ward.action, ward.due, ward.patient, ward.failures = "", "", False, False, 0
     b.cancel(f"ward/{ward.node}")
+    work = b.state.domains.get(ward.record.power_domain) if ward.record is not None else None
+    if work is not None and ward.record is not None and any(s.fence and s.node == ward.node for s in work.slots):
+        _give_back(b, ward.record.power_domain, ward.node)  # it came back before the fence: that is over now
     forget(b, ward.node)
 
 
@@ -183,15 +191,23 @@ def on_domain(b: Brain, change: Change) -> None:
 
 
 def _taken(b: Brain, work: DomainWork) -> list[Slot]:
-    """Slots that still count: their node is not back, not given back, and not forgotten by its steward."""
+    """Slots that still count: their node is not back, not given back, and not forgotten by its steward.
+
+    A fence that we ordered is no longer in flight once the BMC has confirmed it: its slot is then one of a boot.
+    """
     forgotten_ms = SEEN_TWICE * b.timing.boot_ms_max
     return [
-        slot
+        msgspec.structs.replace(slot, fence=slot.fence and not _is_booting(b, slot.node))
         for slot in work.slots
-        if slot.node not in b.members
+        if (slot.fence or slot.node not in b.members)
         and slot.node not in work.releasing
         and b.now - work.first_seen_at_ms.get(f"{slot.node}/{slot.generation}", b.now) < forgotten_ms
     ]
+
+
+def _is_booting(b: Brain, node: NodeId) -> bool:
+    ward = b.state.wards.get(node)
+    return ward is not None and ward.record is not None and ward.record.state is L.BOOTING and not ward.step
 
 
 def pump(b: Brain, domain: DomainId, work: DomainWork) -> None:
@@ -209,7 +225,8 @@ def pump(b: Brain, domain: DomainId, work: DomainWork) -> None:
             continue
         fencing = fencing or ward.fence
         chosen.append(ward)
-    if chosen or work.releasing:
+    confirmed = any(slot.fence and _is_booting(b, slot.node) for slot in work.slots)
+    if chosen or work.releasing or confirmed:
         _commit_orders(b, domain, work, taken, chosen)
     elif work.waiting:
         b.timer_in(f"domain/{domain}", b.timing.boot_ms_max // 4)
@@ -313,7 +330,7 @@ def brake_released(b: Brain) -> None:
 
 def _drop_if_idle(b: Brain, domain: DomainId, work: DomainWork) -> None:
     if not work.waiting and not work.releasing and not work.ordering and work.op == NO_OP:
-        if not any(slot.node in b.state.wards and slot.node not in b.members for slot in work.slots):
+        if not any(slot.node in b.state.wards and (slot.fence or slot.node not in b.members) for slot in work.slots):
             del b.state.domains[domain]
             b.emit(fx.Unmirror(path=domain_path(domain)))
             b.cancel(f"domain/{domain}")

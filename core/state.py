@@ -119,7 +119,7 @@ class Ward(msgspec.Struct):
 
     ``step`` is the step whose answer is awaited, empty if none; ``action`` the power action decided on;
     ``due`` that the wait before the next power action is over, ``patient`` that a machine found running may be on its
-    way up by itself and is given the time of a boot first.
+    way up by itself and is given the time of a boot first: we did not see it fail, or its BMC had been silent.
     """
 
     node: NodeId

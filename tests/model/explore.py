@@ -19,7 +19,7 @@ SMALL = Timing(
     probe_ms=100,
     fresh_ms=200,
     withdraw_ms=100,
-    stall_ms=1_500,
+    stall_ms=700,
     claim_step_ms=100,
     unfit_ms=600,
     retry_ms=100,
@@ -38,7 +38,7 @@ SMALL = Timing(
     ensemble_repair_ms=3_600_000,
 )
 """The protocol's timers in a few ticks each; repairs of nodes and of the ensemble never come due."""
-HORIZON_MS = 2_500
+HORIZON_MS = 900
 """Older times are all alike: longer than any timer above that a comparison uses."""
 FAIR_STEPS_MAX = 4_000
 

@@ -78,7 +78,7 @@ class ThreeMachines(RuleBasedStateMachine):
 
 
 ThreeMachines.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=150,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,

@@ -1,0 +1,80 @@
+"""Apply one planted bug to a copy of the tree and ask the detectors, cheapest first, until one notices."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tests.mutants.planted import Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("core", "twin", "drivers", "catalog", "racks", "scenarios", "tests", "pyproject.toml")
+DETECTORS: tuple[tuple[str, ...], ...] = (
+    ("tests/unit/test_rules.py",),
+    ("tests/property/test_machine_rules.py",),
+    ("tests/model/test_model.py",),
+    ("tests/sim",),
+)
+"""What a mutant must be caught by, each a choice of tests; the next is asked only if the ones before it see nothing."""
+SECONDS_MAX = 240
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+
+class Catch(msgspec.Struct, frozen=True):
+    """Which test caught a mutant; ``test`` is empty if none did."""
+
+    mutant: Mutant
+    test: str
+
+
+def planted_in(mutant: Mutant, source: str) -> str:
+    """The source with the bug. Raises: ValueError if the place is not found exactly once."""
+    found = source.count(mutant.old)
+    if found != 1:
+        raise ValueError(f"{mutant.name}: its place occurs {found} times in core/{mutant.file}")
+    return source.replace(mutant.old, mutant.new)
+
+
+def copy_tree(to: Path) -> None:
+    """Copy what the detectors need."""
+    ignored = shutil.ignore_patterns("__pycache__", ".hypothesis", "golden", "mutants")
+    for part in PARTS:
+        origin = ROOT / part
+        if origin.is_dir():
+            shutil.copytree(origin, to / part, ignore=ignored)
+        elif origin.exists():
+            shutil.copy(origin, to / part)
+
+
+def hunt(mutant: Mutant, tree: Path) -> Catch:
+    """Plant a bug in a fresh copy of the tree at ``tree`` and find who notices."""
+    copy_tree(tree)
+    target = tree / "core" / mutant.file
+    target.write_text(planted_in(mutant, target.read_text()))
+    for detector in DETECTORS:
+        if not all((tree / path).exists() for path in detector):
+            continue
+        test = caught_by(detector, tree)
+        if test:
+            return Catch(mutant, test)
+    return Catch(mutant, "")
+
+
+def caught_by(detector: tuple[str, ...], tree: Path) -> str:
+    """The first test of a detector that fails in this tree; empty if all pass."""
+    environment = dict(os.environ, PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1", MODEL_STATES="3000")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "--tb=no", "-p", "no:cacheprovider", *detector]
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"{detector[0]} (does not end)"
+    if done.returncode == 0:
+        return ""
+    found = _FAILED.search(done.stdout)
+    return found.group(1) if found else f"{detector[0]}: {(done.stdout + done.stderr)[-300:]}"
