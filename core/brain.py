@@ -3,12 +3,12 @@
 import msgspec
 
 from core import effects as fx
+from core.assignments import Assignments, Solvers
 from core.errors import InvariantViolation
 from core.hashing import jitter
 from core.ids import Epoch, NodeId, OpId, ServiceName, SessionId
 from core.journal import Opening
 from core.notes import NOTES
-from core.placement import Placement
 from core.records import (
     MEMBERS,
     AnyRecord,
@@ -39,7 +39,7 @@ class Brain:
 
     __slots__ = ("arc_changed", "look", "me", "members", "opening", "out", "placement", "ring", "specs", "state", "timing")
 
-    def __init__(self, opening: Opening, state: State) -> None:
+    def __init__(self, opening: Opening, state: State, shared: Solvers) -> None:
         self.opening = opening
         self.timing: Timing = opening.timing
         self.me: NodeSpec = opening.node
@@ -49,7 +49,7 @@ class Brain:
         self.look = 0
         self.out: list[fx.AnyEffect] = []
         self.members: dict[NodeId, MemberRecord] = {}
-        self.placement = Placement()
+        self.placement = Assignments(opening.services, shared)
         self.ring = Ring()
 
     # -- effects -------------------------------------------------------------------------------------------------------

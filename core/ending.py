@@ -93,12 +93,12 @@ def on_stop_failed(b: Brain, s: Singleton) -> None:
 
 
 def close(b: Brain, s: Singleton) -> None:
-    """Close the volume, if one is open."""
+    """Close the volume, if one is open; what is not clean any more is fenced by the next holder and not waited for."""
     if s.instance is None:
         on_closed(b, s)
         return
     s.op = b.op(ME, s.name, "close")
-    limit = b.specs[s.name].stop_ms_max
+    limit = b.specs[s.name].stop_ms_max if s.clean else b.timing.commit_ms_max
     b.emit(fx.CloseVolume(op=s.op, volume=b.specs[s.name].volume, instance=s.instance, ms_max=limit))
 
 

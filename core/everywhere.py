@@ -5,7 +5,7 @@ from core.brain import Brain
 from core.errors import InvariantViolation
 from core.events import OpFailed, OpSucceeded
 from core.ids import Epoch
-from core.records import Lifecycle
+from core.records import MEMBERS, Lifecycle
 from core.specs import ServiceSpec
 from core.state import NO_OP, Copy, CopyState, Pending, Phase, Subject
 
@@ -61,7 +61,7 @@ def _wanted(b: Brain, spec: ServiceSpec) -> bool:
         return False
     if spec.run == "everywhere":
         return True
-    if b.state.phase is not Phase.JOINED:
+    if b.state.phase is not Phase.JOINED or MEMBERS not in b.state.synced:
         return b.state.copies[spec.name].state is not C.IDLE  # cut off: what runs goes on, nothing new starts
     return b.me.id in b.placement.assigned(spec.name)
 

@@ -18,6 +18,7 @@ from core import (
     steward,
 )
 from core import effects as fx
+from core.assignments import Solvers
 from core.brain import BLOCKS, COPIES, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
 from core.errors import InvariantViolation
 from core.events import (
@@ -52,19 +53,19 @@ class Machine:
 
     ``step`` takes one event and returns the effects in the order they are to be carried out. An event that no host may
     send (an answer to an op that is not outstanding, time that runs backwards, anything before ``Started``) raises
-    InvariantViolation and changes nothing.
+    InvariantViolation and changes nothing. Machines of one process may share what they place with (``shared``).
     """
 
     __slots__ = ("_b",)
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Opening, shared: Solvers | None = None) -> None:
         state = State()
         for spec in opening.services:
             if spec.run == "singleton":
                 state.singletons[spec.name] = Singleton(name=spec.name)
             else:
                 state.copies[spec.name] = Copy(name=spec.name)
-        self._b = _brain(opening, state)
+        self._b = _brain(opening, state, {} if shared is None else shared)
 
     @classmethod
     def restore(cls, opening: Opening, snapshot: bytes) -> "Machine":
@@ -73,7 +74,7 @@ class Machine:
         Raises: msgspec.DecodeError if it is not a snapshot.
         """
         machine = cls.__new__(cls)
-        machine._b = _brain(opening, _decoder.decode(snapshot))
+        machine._b = _brain(opening, _decoder.decode(snapshot), {})
         mirror.rebuild(machine._b)
         return machine
 
@@ -109,10 +110,8 @@ class Machine:
         return tuple(b.out)
 
 
-def _brain(opening: Opening, state: State) -> Brain:
-    b = Brain(opening, state)
-    for spec in opening.services:
-        b.placement.set_service(spec)
+def _brain(opening: Opening, state: State, shared: Solvers) -> Brain:
+    b = Brain(opening, state, shared)
     b.ring.load([spec.id for spec in opening.inventory], [])
     b.ring.add(opening.node.id, False)
     return b
@@ -313,6 +312,8 @@ def _plain_timer(b: Brain, kind: str) -> None:
             membership.on_timer(b)
         case "refresh":
             membership.refresh(b)
+        case "slot":
+            membership.on_slot_timer(b)
         case "unfit":
             membership.lapse_unfit(b)
         case "brake":

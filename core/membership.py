@@ -28,6 +28,8 @@ from core.state import NO_OP, Ending, Pending, Phase, Subject
 ME = Subject.MEMBERSHIP
 _STAYS_OUT = (Lifecycle.QUARANTINED, Lifecycle.RETIRED)
 _UNFIT = (Lifecycle.DRAINING, Lifecycle.MAINTENANCE)
+SLOT_VOID = 4
+"""Times ``power_ms_max`` after which an order that was committed before is surely carried out, answered or refused."""
 
 
 def wanted_member(b: Brain) -> MemberRecord:
@@ -89,6 +91,9 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
     if pending.step == "refresh":
         _refreshed(b, event)
         return
+    if pending.step == "slot":
+        _slot_answered(b, event)
+        return
     if isinstance(event, OpFailed):
         if event.reason != "session":
             b.timer_in("join", b.backoff(b.state.attempts, "join"))
@@ -141,7 +146,8 @@ def _close_old(b: Brain, session: SessionId) -> None:
 def _register(b: Brain, first: bool, domain: Change) -> None:
     """Register in one transaction: lifecycle record, presence, the first cluster record, and our power slot given back.
 
-    A fence in flight stays counted until the steward that ordered it has its answer (rule 8).
+    A fence in flight stays counted until the steward that ordered it has its answer (rule 8); if that steward is gone,
+    this node gives the slot back once the order can be carried out no more.
     """
     state = b.state
     state.phase = Phase.REGISTERING
@@ -170,7 +176,30 @@ def _register(b: Brain, first: bool, domain: Change) -> None:
     if any(slot.node == b.me.id and not slot.fence for slot in slots):
         left = DomainRecord(slots=tuple(slot for slot in slots if slot.node != b.me.id or slot.fence))
         writes = (*writes, fx.Put(path=domain.path, data=left, version=domain.version))
+    if any(slot.node == b.me.id and slot.fence for slot in slots):
+        b.timer_in("slot", SLOT_VOID * b.timing.power_ms_max)
     b.commit(ME, "", "register", writes)
+
+
+def on_slot_timer(b: Brain) -> None:
+    """Look whether the slot of a fence that was ordered before we came back is still there."""
+    if b.joined:
+        b.read(ME, "", "slot", (domain_path(b.me.power_domain),))
+    else:
+        b.timer_in("slot", SLOT_VOID * b.timing.power_ms_max)
+
+
+def _slot_answered(b: Brain, event: OpSucceeded | OpFailed) -> None:
+    if isinstance(event, OpFailed):
+        b.timer_in("slot", b.timing.power_ms_max)
+        return
+    domain = event.result.changes[0] if isinstance(event.result, ReadBack) else None
+    if domain is None or not isinstance(domain.data, DomainRecord):
+        return
+    left = tuple(slot for slot in domain.data.slots if slot.node != b.me.id)
+    if left != domain.data.slots:
+        put = fx.Put(path=domain.path, data=DomainRecord(slots=left), version=domain.version)
+        b.commit(ME, "", "slot", (put,))
 
 
 def _joined(b: Brain) -> None:
@@ -194,10 +223,13 @@ def refresh(b: Brain) -> None:
     state = b.state
     if not b.joined or state.member_op != NO_OP or state.member_version < 0 or "refresh" in state.timers:
         return
-    shown = b.members.get(b.me.id)
-    if shown is None or shown.session != state.session or shown == wanted_member(b):
+    change, wanted = b.known(b.own_member_path()), wanted_member(b)
+    if change is None or change.version < state.member_version:
+        return  # our last write is still to be shown
+    shown = change.data
+    if not isinstance(shown, MemberRecord) or shown.session != state.session or shown == wanted:
         return
-    put = fx.Put(path=b.own_member_path(), data=wanted_member(b), version=state.member_version)
+    put = fx.Put(path=b.own_member_path(), data=wanted, version=state.member_version)
     state.member_op = b.commit(ME, "", "refresh", (put,))
 
 

@@ -3,7 +3,7 @@
 from core import brake, evidence, membership
 from core.brain import BLOCKS, COPIES, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
 from core.events import RecordsChanged
-from core.ids import NO_VOLUME, NodeId, ServiceName
+from core.ids import NodeId, ServiceName
 from core.records import (
     DOMAINS,
     LEASES,
@@ -17,7 +17,6 @@ from core.records import (
     MemberRecord,
     TermRecord,
 )
-from core.specs import NodeSpec
 from core.steward import on_node, on_power, on_synced, review_if_touched
 from core.recovery import on_domain
 
@@ -115,31 +114,15 @@ def _member(b: Brain, change: Change, known: Change | None) -> None:
 
 def place_member(b: Brain, record: MemberRecord) -> None:
     """Make a member a candidate for placement, as far as it is fit."""
-    node = record.node
-    old = b.members.get(node)
-    b.members[node] = record
-    spec = NodeSpec(
-        id=node,
-        rack=record.rack,
-        power_domain=record.power_domain,
-        weight=record.weight,
-        cores=record.cores,
-        memory_bytes=record.memory_bytes,
-    )
-    b.placement.set_node(spec, record.fit)
-    b.ring.set_member(node, True)
-    before = ((), True) if old is None else (old.unfit, old.storage_ok)
-    if before == (record.unfit, record.storage_ok):
-        return
-    for service in b.specs.values():
-        if service.run != "everywhere":
-            barred = service.name in record.unfit or (service.volume != NO_VOLUME and not record.storage_ok)
-            b.placement.exclude(service.name, node, barred)
+    if record.node not in b.members:
+        b.ring.set_member(record.node, True)
+    b.members[record.node] = record
+    b.placement.set_member(record)
 
 
 def forget_member(b: Brain, node: NodeId) -> None:
     b.members.pop(node, None)
-    b.placement.remove_node(node)
+    b.placement.remove_member(node)
     b.ring.set_member(node, False)
 
 

@@ -17,7 +17,7 @@ Source: own measurements, which ``bench/placement.py`` repeats (a removed node 1
 
 from core.ids import NO_NODE, NodeId, ServiceName
 from core.placement_candidates import assigned_of, candidates_of, rank_of
-from core.placement_domains import domain_draw, drop_room, new_room, set_fit, touch_at
+from core.placement_domains import domain_draw, drop_room, new_room, set_barred, set_fit
 from core.placement_match import Matching
 from core.placement_state import Asker, Room, new_asker
 from core.specs import NodeSpec, ServiceSpec
@@ -26,6 +26,7 @@ from core.specs import NodeSpec, ServiceSpec
 class Placement:
     """The current placement, kept up to date: O(services) per change of a node, never O(services x nodes).
 
+    Changes are taken at once and settled together when something is asked.
     Building from scratch is cheapest with the nodes first and the services last.
     """
 
@@ -51,14 +52,12 @@ class Placement:
             self._charge_all(spec, 1)
         else:
             self._admit(spec)
-        self._matching.settle()
 
     def remove_service(self, name: ServiceName) -> None:
         """Forget a service with its pin and its exclusions; an unknown one is ignored."""
         self.pin(name, NO_NODE)
         self._forget(name)
         self._excluded.pop(name, None)
-        self._matching.settle()
 
     def set_node(self, node: NodeSpec, fit: bool = True) -> None:
         """Add or replace a node; an unfit one (lost, draining) takes nothing but keeps its share of its domain."""
@@ -69,7 +68,6 @@ class Placement:
             if room is not None:
                 self._remove_room(room)
             self._add_room(node, fit)
-        self._matching.settle()
 
     def remove_node(self, node_id: NodeId) -> None:
         """Forget a node (retired); an unknown one is ignored."""
@@ -77,7 +75,6 @@ class Placement:
         if room is not None:
             self._remove_room(room)
             self._regroup()
-            self._matching.settle()
 
     def exclude(self, service: ServiceName, node_id: NodeId, on: bool) -> None:
         """Set whether a node is unfit for one service; nodes and services may become known later."""
@@ -90,9 +87,8 @@ class Placement:
             del excluded[node_id]
         asker, room = self._matching.askers.get(service), self._matching.rooms.get(node_id)
         if asker is not None and room is not None:
-            touch_at(self._matching, asker, room)
+            set_barred(self._matching, asker, room, on)
             self._refresh_pin(asker)
-            self._matching.settle()
 
     def pin(self, service: ServiceName, node_id: NodeId) -> None:
         """Record which node actually holds a singleton; ``NO_NODE`` when none does."""
@@ -109,16 +105,15 @@ class Placement:
             self._charge_pin(asker, old, -1)
             self._charge_pin(asker, node_id, 1)
             self._refresh_pin(asker)
-            self._matching.settle()
 
     def assigned(self, service: ServiceName) -> tuple[NodeId, ...]:
         """Return where a service should run, best first: one node for a singleton, fewer than wanted if it fits not."""
-        asker = self._matching.askers.get(service)
+        asker = self._settled(service)
         return () if asker is None else assigned_of(asker)
 
     def candidates(self, service: ServiceName, k: int = 4) -> tuple[NodeId, ...]:
         """Return up to ``k`` nodes that could take a singleton now: the assigned one, then by score."""
-        asker = self._matching.askers.get(service)
+        asker = self._settled(service)
         return () if asker is None else candidates_of(self._matching, asker, k)
 
     def rank(self, service: ServiceName, node_id: NodeId, k: int = 4) -> int | None:
@@ -126,7 +121,7 @@ class Placement:
 
         None for a node that is unknown, unfit, excluded or without room.
         """
-        asker = self._matching.askers.get(service)
+        asker = self._settled(service)
         return None if asker is None else rank_of(self._matching, asker, node_id, k)
 
     def domain_of(self, node: NodeSpec) -> str:
@@ -134,6 +129,10 @@ class Placement:
         if self._grouping == "power":
             return node.power_domain
         return node.rack if self._grouping == "rack" else ""
+
+    def _settled(self, service: ServiceName) -> Asker | None:
+        self._matching.settle()
+        return self._matching.askers.get(service)
 
     def _forget(self, name: ServiceName) -> None:
         demand, spec = self._everywhere.pop(name, None), self._specs.pop(name, None)

@@ -37,6 +37,8 @@ def set_fit(matching: Matching, room: Room, fit: bool) -> None:
     room.fit = fit
     room.forget()
     for asker in domain.visitors.values() if room.node.weight > 0 else ():
+        if node in asker.excluded:
+            continue
         cost = asker.node_cost(room)
         if fit:
             asker.nodes[domain.id].add((cost, node))
@@ -45,12 +47,17 @@ def set_fit(matching: Matching, room: Room, fit: bool) -> None:
             asker.nodes[domain.id].discard((cost, node))
 
 
-def touch_at(matching: Matching, asker: Asker, room: Room) -> None:
-    """Let a service go on from a node, if it has looked into its domain at all."""
-    domain = room.domain
-    if domain.id in asker.nodes and room.node.weight > 0:
-        cost = asker.node_cost(room)
-        matching.touch(asker, (0, asker.domain_cost(domain), domain.id, cost, room.node.id))
+def set_barred(matching: Matching, asker: Asker, room: Room, barred: bool) -> None:
+    """Let a node in or out of the ranking of one service, if the service has looked into its domain at all."""
+    domain, node = room.domain, room.node.id
+    if domain.id not in asker.nodes or room.node.weight <= 0 or not room.fit:
+        return
+    cost = asker.node_cost(room)
+    if barred:
+        asker.nodes[domain.id].discard((cost, node))
+    else:
+        asker.nodes[domain.id].add((cost, node))
+    matching.touch(asker, (0, asker.domain_cost(domain), domain.id, cost, node))
 
 
 def domain_draw(matching: Matching, asker: Asker, domain: Domain) -> int:

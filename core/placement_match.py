@@ -14,7 +14,7 @@ from core.placement_state import FIRST_ASK, Ask, Asker, Domain, Position, Room, 
 
 
 class Matching:
-    """All services and nodes, and who has accepted whom. Every change ends with ``settle``."""
+    """All services and nodes, and who has accepted whom. Changes add up until ``settle``."""
 
     def __init__(self, flat: bool) -> None:
         self.flat = flat
@@ -45,7 +45,7 @@ class Matching:
             self._loose[node] = min(ask, self._loose.get(node, ask))
 
     def settle(self) -> None:
-        """Decide everything that a change has opened, best pair first, until the matching is stable."""
+        """Decide everything that the changes have opened, best pair first, until the matching is stable."""
         for asker in self._restart.values():
             if self.askers.get(asker.name) is asker:
                 self._propose(asker)
@@ -190,13 +190,13 @@ class Matching:
                 lambda: (
                     (asker.node_cost(room), room.node.id)
                     for room in domain.rooms.values()
-                    if room.fit and room.node.weight > 0
+                    if asker.may_use(room)
                 ),
             )
             if entry is None:
                 return None
             room = domain.rooms[entry[1]]
-            if asker.may_use(room) and not _holds(asker, room):
+            if not _holds(asker, room):
                 return entry[0], room
 
 

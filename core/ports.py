@@ -100,6 +100,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 def route(effect: fx.AnyEffect, ports: Ports, emit: Emit) -> None:
     """Hand an effect to the one port that owns it."""
     match effect:
+        case fx.ArmRight() | fx.StartBeat() | fx.StopBeat():
+            ports.evidence.submit(effect, emit)
         case fx.SetTimer() | fx.CancelTimer() | fx.Note() | fx.Exit():
             ports.host.submit(effect, emit)
         case (
@@ -115,8 +117,6 @@ def route(effect: fx.AnyEffect, ports: Ports, emit: Emit) -> None:
             | fx.ListenTo()
         ):
             ports.coordination.submit(effect, emit)
-        case fx.StartBeat() | fx.StopBeat() | fx.ArmRight():
-            ports.evidence.submit(effect, emit)
         case fx.OpenVolume() | fx.CloseVolume() | fx.FenceInstance() | fx.LiftBlock():
             ports.storage.submit(effect, emit)
         case fx.StartService() | fx.StopService() | fx.SuspendService() | fx.ResumeService():

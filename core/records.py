@@ -145,13 +145,14 @@ class TermRecord(Record, frozen=True, kw_only=True, tag="term"):
     """Who may run a singleton, persistent. Written by its holder; ``blocked`` also by the blocked node's steward.
 
     ``identities`` are the openings of the holder of ``epoch``, ``released`` those of them it closed cleanly,
-    ``unfenced`` the openings of earlier epochs (or its own earlier ones) not yet fenced, ``blocked`` the fenced
+    ``ousted`` is the holder of the epoch before unless it stopped cleanly, ``unfenced`` the openings of earlier epochs (or its own earlier ones) not yet fenced, ``blocked`` the fenced
     ones whose entry at the storage must be kept alive. ``unclean`` says that the holder gave the lease up without
     a clean stop; ``stopped`` that it gave it up after a clean stop; ``serving`` that it admitted clients.
     """
 
     epoch: Epoch
     holder: NodeId = NO_NODE
+    ousted: NodeId = NO_NODE
     session: SessionId = NO_SESSION
     identities: tuple[Instance, ...] = ()
     released: tuple[Instance, ...] = ()

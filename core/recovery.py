@@ -68,11 +68,12 @@ def _first_wait_ms(b: Brain, record: NodeRecord) -> int:
 
 
 def _must_fence(b: Brain, record: NodeRecord) -> bool:
-    """Whether a lost node held a service that asks for a power fence (rule 7): then nothing is waited for."""
+    """Whether a lost node holds, or was ousted from, a service that asks for a power fence: nothing is waited for."""
     if record.state is not L.LOST:
         return False
     terms = [b.term(spec.name)[0] for spec in b.specs.values() if spec.power_fence]
-    return any(term is not None and term.holder == record.node and not term.stopped for term in terms)
+    held = [term for term in terms if term is not None]
+    return any(term.ousted == record.node or (term.holder == record.node and not term.stopped) for term in held)
 
 
 def _quarantine(b: Brain, ward: Ward, record: NodeRecord) -> None:
@@ -88,6 +89,9 @@ def on_answer(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) ->
     ward.step = ""
     result = event.result if isinstance(event, OpSucceeded) else None
     if step == "powered":
+        if isinstance(result, Committed) and ward.record is not None and (ward.record.state, "powered") in TRANSITIONS:
+            ward.record = msgspec.structs.replace(ward.record, state=after(ward.record.state, "powered"))
+            ward.version = max(ward.version, result.versions[0])
         b.timer_in(f"ward/{ward.node}", b.timing.boot_ms_max)
         work = b.state.domains.get(ward.record.power_domain) if ward.record is not None else None
         if work is not None and ward.record is not None:
@@ -117,7 +121,8 @@ def _decide(b: Brain, ward: Ward, on: bool) -> None:
     record = ward.record
     if record is None or ward.node in b.members:
         return
-    if on and ward.patient and not _must_fence(b, record):
+    waits = record.state is L.DISCOVERED or (record.state is L.LOST and not _must_fence(b, record))
+    if on and ward.patient and waits:
         ward.patient = False
         b.timer_in(f"ward/{ward.node}", b.timing.boot_ms_max)
         return

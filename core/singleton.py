@@ -5,7 +5,7 @@ from core import ending, evidence
 from core.brain import Brain, replace_term
 from core.errors import InvariantViolation
 from core.events import Committed, OpFailed, OpSucceeded, ReadBack, Stopped, VolumeOpened
-from core.ids import Epoch
+from core.ids import NO_NODE, Epoch
 from core.lease import held_term, lease_check, settle, term_check, term_put
 from core.records import LeaseRecord, PowerRecord, TermRecord, lease_path, power_path, term_path
 from core.singleton_table import move
@@ -24,7 +24,8 @@ def claim(b: Brain, s: Singleton) -> None:
     term = TermRecord(epoch=epoch, holder=b.me.id, session=b.state.session)
     if old is not None:
         left = tuple(i for i in (*old.unfenced, *old.identities) if i not in old.released)
-        term = replace_term(term, unfenced=tuple(dict.fromkeys(left)), blocked=old.blocked)
+        ousted = NO_NODE if old.stopped else old.holder
+        term = replace_term(term, ousted=ousted, unfenced=tuple(dict.fromkeys(left)), blocked=old.blocked)
     lease = LeaseRecord(node=b.me.id, session=b.state.session, epoch=epoch)
     path = term_path(s.name)
     put = fx.Create(path=path, data=term) if old is None else fx.Put(path=path, data=term, version=version)
@@ -307,7 +308,7 @@ def _adopted(b: Brain, s: Singleton) -> None:
         evidence.guard(b, s)
     else:
         move(s, "confirmed", b.now)
-        s.admit_at_ms = b.now + b.timing.admission_ms
+        s.admit_at_ms = b.now + (b.timing.admission_ms if b.specs[s.name].volume else 0)
         evidence.try_admit(b, s)
 
 

@@ -5,9 +5,10 @@ millisecond run in the order in which they were scheduled.
 """
 
 from collections.abc import Callable
-from heapq import heapify
+from heapq import heapify, heappop, heappush
 
 import simpy
+from simpy.events import NORMAL
 
 _COMPACT_MIN = 8_192
 """Cancelled entries are removed from the queue only above this many: below, leaving them costs less."""
@@ -64,14 +65,14 @@ class Kernel:
         self.now = 0
         self.events = 0
         self._env = simpy.Environment()
-        self._schedule = self._env.schedule
+        self._queue = self._env._queue
         self._cancelled = 0
 
     def at(self, t_ms: int, fn: Callable[..., object], *args: object) -> Handle:
         """Call ``fn(*args)`` at ``t_ms``, or in this millisecond if that has passed."""
         now = self.now
         handle = Handle(self, t_ms if t_ms > now else now, fn, args)
-        self._schedule(handle, delay=handle.at_ms - self._env._now)
+        heappush(self._queue, (handle.at_ms, NORMAL, next(self._env._eid), handle))  # what env.schedule() does
         return handle
 
     def after(self, ms: int, fn: Callable[..., object], *args: object) -> Handle:
@@ -81,13 +82,14 @@ class Kernel:
     def run(self, until_ms: int) -> None:
         """Make every call due up to and including ``until_ms``; afterwards ``now`` is ``until_ms``."""
         env = self._env
-        queue, step = env._queue, env.step
+        queue = env._queue
         while queue and queue[0][0] <= until_ms:
-            step()
+            # What env.step() does, for our own events: they cannot fail, nobody waits for them, one callback each.
+            env._now, _, _, handle = heappop(queue)
+            _fire(handle)
         if self.now < until_ms:
             self.now = until_ms
-        if env._now < until_ms:
-            env.run(until=until_ms)
+        env._now = max(env._now, until_ms)
 
     def next_ms(self) -> int | None:
         """Time of the next entry in the queue (it may be a cancelled one), None if there is none."""

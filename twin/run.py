@@ -9,7 +9,6 @@ import msgspec
 from core.errors import InputError, InvariantViolation
 from core.ids import ServiceName
 from core.journal import Opening
-from core.machine import Machine
 from core.notes import NOTES
 from twin import checkers
 from twin.converge import waiting
@@ -56,7 +55,7 @@ def run(
     options: Options,
     sink: Callable[[bytes], object] | None = None,
     progress: Progress | None = None,
-    make: Make = Machine,
+    make: Make | None = None,
 ) -> Result:
     """Run a scenario to its end; ``sink`` gets the journal in chunks, ``progress`` the time reached and the last time.
 
@@ -76,7 +75,7 @@ class _Run:
         options: Options,
         sink: Callable[[bytes], object] | None,
         progress: Progress | None,
-        make: Make,
+        make: Make | None,
     ) -> None:
         self.scenario = scenario
         self.seed = scenario.seed if options.seed is None else options.seed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.hunt import ROOT, Catch, hunt, planted_in
+from tests.mutants.hunt import ROOT, Catch, first_complaint, hunt, planted_in
 from tests.mutants.planted import MUTANTS
 
 WORKERS = 2
@@ -38,10 +38,12 @@ def table(catches: list[Catch]) -> str:
 
 def test_every_planted_bug_is_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with ThreadPoolExecutor(WORKERS) as pool:
+        complaint = pool.submit(first_complaint, tmp_path / "unchanged")
         catches = list(pool.map(lambda mutant: hunt(mutant, tmp_path / mutant.name), MUTANTS))
     text = table(catches)
     with capsys.disabled():
         print("\n" + text)
     if "MUTANTS_TABLE" in os.environ:
         Path(os.environ["MUTANTS_TABLE"]).write_text(text)
+    assert complaint.result() == "", "a detector fails on the unchanged core"
     assert [catch.mutant.name for catch in catches if not catch.test] == []

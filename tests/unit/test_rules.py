@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from core import effects as fx
 from core import events as ev
 from core.brake import SHARE
 from core.records import (
+    Instance,
     Lifecycle,
     MemberRecord,
     NodeRecord,
@@ -179,6 +181,34 @@ def test_a_fence_that_fails_is_tried_again_and_never_skipped(world: DumbWorld) -
     world.until(served_elsewhere(world, "db", holder))
 
 
+def test_every_instance_in_the_way_is_fenced_not_only_the_first(world: DumbWorld) -> None:
+    holder, since = world.holder("db"), world.now
+    instance = world.nodes[holder].services["db"].instance
+    assert instance is not None
+    ghosts = tuple(
+        Instance(node=instance.node, boot_id=instance.boot_id, epoch=instance.epoch, address=f"ghost:0/{n}") for n in (1, 2)
+    )
+    strike(world, "crash", holder)
+    world.write_record(term_path(DB.name), msgspec.structs.replace(term(world, "db"), unfenced=ghosts))
+    world.until(served_elsewhere(world, "db", holder))
+    assert {e[2].instance for e in world.effects(fx.FenceInstance, since)} >= {*ghosts, instance}
+
+
+@pytest.mark.parametrize("reason", ["unanswered", "failed", "unavailable", "refused"])
+def test_a_fence_without_confirmation_opens_nothing(world: DumbWorld, reason: ev.Reason) -> None:
+    holder, since = world.holder("db"), world.now
+    strike(world, "crash", holder)
+    world.until(lambda: bool(world.effects(fx.FenceInstance, since)), lambda action: action[0] == "store")
+    _, claimer, fence = world.effects(fx.FenceInstance, since)[0]
+    storage = world.own_storage()
+    storage.requests = tuple(r for r in storage.requests if r.effect != fence)
+    world.step(world.index_of(claimer), ev.OpFailed(at_ms=world.now, op=fence.op, reason=reason))
+    world.for_ticks(6, lambda action: action[0] in ("store", "force"))
+    assert world.effects(fx.OpenVolume, since) == []
+    assert len(world.effects(fx.FenceInstance, since)) == 2
+    world.until(served_elsewhere(world, "db", holder))
+
+
 # -- 4: clean hand-over ------------------------------------------------------------------------------------------------
 
 
@@ -325,11 +355,15 @@ def test_a_refused_probe_stops_the_service_at_once(world: DumbWorld) -> None:
 
 def test_an_unanswered_beat_proves_nothing(world: DumbWorld) -> None:
     holder, since = world.holder("db"), world.now
-    world.for_ticks(3, lambda action: action[0] in ("beat", "answer") and action[1] == holder)
-    since = world.now
-    world.step(holder, beat(world, "coordination", world.now, "unanswered"))
-    world.step(holder, beat(world, "storage", world.now, "unanswered"))
-    assert world.effects(fx.ArmRight, since) == []
+
+    def lost(action: actions.Action) -> bool:
+        return action[0] in ("beat", "answer", "expire_right") and action[1] == holder
+
+    for _ in range(TIMING.fresh_ms // 100 + 2):
+        world.for_ticks(1, lost)
+        world.step(holder, beat(world, "coordination", world.now, "unanswered"))
+        world.step(holder, beat(world, "storage", world.now, "unanswered"))
+    assert world.notes("withdrawn", since)
 
 
 def test_a_commit_that_does_not_check_the_lease_renews_nothing(world: DumbWorld) -> None:
@@ -361,6 +395,18 @@ def test_a_new_session_ends_every_right_before_the_first_write_on_it(world: Dumb
     stops = [n for n, e in enumerate(mine) if isinstance(e, fx.StopService) and e.service == "db"]
     assert stops, "the old right's service was stopped"
     assert not writes or stops[0] < writes[0]
+
+
+def test_nothing_is_written_on_a_new_session_while_the_old_services_are_being_stopped(world: DumbWorld) -> None:
+    holder = world.holder("db")
+    name, session = world.nodes[holder].name, world.nodes[holder].session
+    strike(world, "cut", holder)
+    world.until(lambda: session not in world.zk.sessions)
+    since = world.now
+    actions.apply(world, ("uncut", holder))
+    world.for_ticks(10, lambda action: action[0] == "local" and action[1] == holder)
+    assert [e for e in world.effects(fx.Commit, since) if e[1] == name] == []
+    world.until(lambda: any(e[1] == name for e in world.effects(fx.Commit, since)))
 
 
 def test_no_client_is_admitted_before_the_old_evidence_ran_out(world: DumbWorld) -> None:
@@ -481,25 +527,15 @@ def test_early_closes_count_as_disappearances() -> None:
 
 
 def test_one_power_fence_at_a_time_in_a_power_domain() -> None:
-    """Nodes n1, n3, n5 and n7 share a domain; two of them are lost."""
+    """Nodes n1, n3, n5 and n7 share a domain; two of them freeze."""
     world = DumbWorld.served(names=tuple(f"n{number}" for number in range(1, 9)))
     since = world.now
-    strike(world, "cut", 2)
-    strike(world, "cut", 4)
-    in_flight: set[str] = set()
-    seen: list[set[str]] = []
-
-    def watch() -> bool:
-        sent = {e[2].node for e in world.effects(fx.PowerOrder, since) if e[2].action != "on"}
-        back = {name for name in sent if member_path(R1, name) in world.zk.tree}
-        in_flight.clear()
-        in_flight.update(sent - back)
-        seen.append(set(in_flight))
-        return len(sent) == 2
-
-    world.until(watch, lambda action: action[0] == "boot", ticks_max=400)
-    first = next(i for i, nodes in enumerate(seen) if nodes)
-    assert all(len(nodes) <= 2 for nodes in seen[first:])
+    victims = [index for index in (0, 2, 4, 6) if not world.nodes[index].services.keys() & {"db", "cron"}][:2]
+    for index in victims:
+        strike(world, "freeze", index)
+    world.for_ticks(70, lambda action: isinstance(world.effect_of(action), fx.PowerOrder))
+    assert len({e[2].node for e in fence_of(world, since)}) == 1, "the first fence is still in flight"
+    world.until(lambda: len({e[2].node for e in fence_of(world, since)}) == 2)
 
 
 # -- 9: dated power orders ---------------------------------------------------------------------------------------------
@@ -560,6 +596,30 @@ def test_an_order_the_coordination_did_not_take_is_not_sent(world: DumbWorld) ->
         strike(world, "cut", index)
     world.for_ticks(120)
     assert fence_of(world, since) == []
+
+
+@pytest.mark.parametrize("reason", ["unanswered", "conflict", "unavailable"])
+def test_an_order_whose_commit_failed_is_not_sent(world: DumbWorld, reason: ev.Reason) -> None:
+    since = world.now
+    lose(world, world.holder("cron"))
+
+    def ordering() -> list[int]:
+        found = []
+        for index, node in enumerate(world.nodes):
+            effect = world.effect_of(("zk", index)) if node.outbox else None
+            writes = effect.writes if isinstance(effect, fx.Commit) else ()
+            if any(isinstance(getattr(w, "data", None), PowerRecord) and w.data.generation for w in writes):
+                found.append(index)
+        return found
+
+    world.until(lambda: bool(ordering()))
+    steward = ordering()[0]
+    node = world.own_node(steward)
+    commit = world.effect_of(("zk", steward))
+    node.outbox = node.outbox[1:]
+    world.step(steward, ev.OpFailed(at_ms=world.now, op=commit.op, reason=reason))
+    assert fence_of(world, since) == []
+    world.until(lambda: bool(fence_of(world, since)))
 
 
 # -- 10: early close ---------------------------------------------------------------------------------------------------
@@ -680,6 +740,14 @@ def test_a_right_that_ended_outside_the_agent_is_believed(world: DumbWorld) -> N
     assert world.notes("withdrawn", since)
 
 
+@pytest.mark.parametrize("service", ["db", "cron"])
+def test_a_deadline_outside_the_agent_is_armed_before_the_service_starts(service: str) -> None:
+    world = DumbWorld.served()
+    mine = [e[2] for e in world.log if isinstance(e[2], (fx.ArmRight, fx.StartService)) and e[2].service == service]
+    assert isinstance(mine[0], fx.ArmRight)
+    assert isinstance(mine[1], fx.StartService)
+
+
 # -- 12: hold or serve -------------------------------------------------------------------------------------------------
 
 
@@ -731,6 +799,34 @@ def test_nobody_gives_up_while_nobody_can_do_better(world: DumbWorld) -> None:
     assert world.notes("gave_up", since) == []
 
 
+def fencing_claimer(world: DumbWorld) -> int:
+    """The holder died; who claims has asked for the fence."""
+    since = world.now
+    strike(world, "crash", world.holder("db"))
+    world.until(lambda: bool(world.effects(fx.FenceInstance, since)), lambda action: action[0] == "store")
+    return world.index_of(world.effects(fx.FenceInstance, since)[0][1])
+
+
+def test_a_claimer_that_cannot_fence_gives_up_if_another_reaches_the_storage(world: DumbWorld) -> None:
+    claimer = fencing_claimer(world)
+    since = world.now
+    strike(world, "storage_cut", claimer)
+    world.until(served_elsewhere(world, "db", claimer), ticks_max=2 * TIMING.stall_ms // 100)
+    assert world.notes("gave_up", since)
+
+
+def test_a_claimer_that_cannot_fence_stays_if_nobody_reaches_the_storage(world: DumbWorld) -> None:
+    fencing_claimer(world)
+    since, epoch = world.now, term(world, "db").epoch
+    for index in range(3):
+        if world.nodes[index].power == "up":
+            strike(world, "storage_cut", index)
+    world.for_ticks(3 * TIMING.stall_ms // 100)
+    assert world.notes("gave_up", since) == []
+    assert world.notes("stayed", since)
+    assert term(world, "db").epoch == epoch
+
+
 def claim_in_doubt(world: DumbWorld) -> tuple[int, int]:
     """A claim was committed and its answer lost; (claimer, when the connection came back)."""
     holder = world.holder("db")
@@ -759,8 +855,9 @@ def claim_in_doubt(world: DumbWorld) -> tuple[int, int]:
 
 def test_an_unanswered_claim_is_settled_by_a_read_back(world: DumbWorld) -> None:
     claimer, since = claim_in_doubt(world)
-    name = world.nodes[claimer].name
+    name, epoch = world.nodes[claimer].name, term(world, "db").epoch
     world.until(lambda: world.is_served("db"))
+    assert term(world, "db").epoch == epoch, "the claim counts"
     mine = [e[2] for e in world.log if e[0] >= since and e[1] == name]
     reads = [n for n, e in enumerate(mine) if isinstance(e, fx.Read) and lease_path(DB.name) in e.paths]
     fences = [n for n, e in enumerate(mine) if isinstance(e, fx.FenceInstance)]

@@ -18,7 +18,7 @@ STORAGE = NodeId("storage")
 
 
 class Network:
-    """One network: switches, nodes, links, and what is wrong with them. Components are computed once per change."""
+    """One network: switches, nodes, links, and what is wrong with them. Components and answers are kept until a change."""
 
     def __init__(self) -> None:
         self.graph = nx.Graph()
@@ -26,22 +26,24 @@ class Network:
         self._down_nodes: dict[str, int] = {}
         self._cuts: dict[tuple[frozenset[str], frozenset[str]], int] = {}
         self._component: dict[str, int] | None = None
+        self._answers: dict[tuple[str, str], bool] = {}
 
     def link(self, a: str, b: str) -> None:
         """Join two vertices, which are made if they are new."""
         self.graph.add_edge(a, b)
-        self._component = None
+        self._forget()
 
     def shift(self, table: Literal["node", "switch"], vertex: str, by: int) -> None:
         """Count one more (1) or one less (-1) reason why a node's link or a switch is down."""
         counts = self._down_nodes if table == "node" else self._down_switches
         counts[vertex] = max(0, counts.get(vertex, 0) + by)
-        self._component = None
+        self._forget()
 
     def cut(self, senders: Iterable[str], receivers: Iterable[str]) -> None:
         """Drop what senders send to receivers."""
         key = (frozenset(senders), frozenset(receivers))
         self._cuts[key] = self._cuts.get(key, 0) + 1
+        self._answers.clear()
 
     def mend(self, senders: Iterable[str], receivers: Iterable[str]) -> None:
         """Undo one cut of the same vertices; unknown ones are ignored."""
@@ -49,13 +51,20 @@ class Network:
         count = self._cuts.pop(key, 0)
         if count > 1:
             self._cuts[key] = count - 1
+        self._answers.clear()
 
     def link_up(self, vertex: str) -> bool:
         """Whether a node's link is up."""
         return not self._down_nodes.get(vertex, 0)
 
     def reachable(self, source: str, target: str) -> bool:
-        """Whether packets of ``source`` arrive at ``target``; a vertex always reaches itself. O(cuts)."""
+        """Whether packets of ``source`` arrive at ``target``; a vertex always reaches itself. Remembered until a change."""
+        answer = self._answers.get((source, target))
+        if answer is None:
+            answer = self._answers[source, target] = self._reaches(source, target)
+        return answer
+
+    def _reaches(self, source: str, target: str) -> bool:
         if source == target:
             return True
         component = self._component
@@ -65,6 +74,10 @@ class Network:
         if here is None or here != component.get(target):
             return False
         return not any(source in senders and target in receivers for senders, receivers in self._cuts)
+
+    def _forget(self) -> None:
+        self._component = None
+        self._answers.clear()
 
     def _compute(self) -> dict[str, int]:
         down = [v for table in (self._down_nodes, self._down_switches) for v, count in table.items() if count]

@@ -1,6 +1,7 @@
 """One simulated rack, built whole from its files and a seed; everything in it hangs on one kernel."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeVar
 
 from core import invariants
@@ -46,7 +47,7 @@ class World:
 
     ``start``: "warm": every server is up at 0, the ensemble formed; "first": only the first server is up, with an
     ensemble of its own; "dark": everything is off, the disks of an earlier life intact, and at 0 somebody presses the
-    power buttons of the servers that carry ZooKeeper. ``make`` builds the machines (for planted bugs).
+    power buttons of the servers that carry ZooKeeper. ``make`` builds other machines (planted bugs).
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class World:
         clients: ClientLoad | None = None,
         journal: Recorder | None = None,
         calibration: Calibration | None = None,
-        make: Callable[[Opening], Brain] = Machine,
+        make: Callable[[Opening], Brain] | None = None,
     ) -> None:
         self.rack, self.catalog, self.fidelity, self.start_mode = rack, catalog, fidelity, start
         self.timing = timing or Timing()
@@ -77,7 +78,7 @@ class World:
         self.sick = Sickness()
         self.clocks = {node: Clock(self.kernel) for node in self.nodes}
         self.supervisors: dict[NodeId, Supervisor] = {}
-        self._make = make
+        self._make = make or partial(Machine, shared={})
         self._agent_times = self.calibration.section("agent", AgentTimes)
         self._clients = clients if clients is not None and clients.every_ms and fidelity == "protocol" else None
         self._dirty: dict[VolumeName, bool] = {}
