@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from core import effects as fx
+from core import ensemble
 from core.brain import Brain
 from core.events import Committed, OpFailed, OpSucceeded, PowerSeen
 from core.ids import DomainId, NodeId
@@ -216,7 +217,10 @@ def _is_booting(b: Brain, node: NodeId) -> bool:
 
 
 def pump(b: Brain, domain: DomainId, work: DomainWork) -> None:
-    """Order as many of the waiting as there are slots, at most one fence at a time and none under the brake."""
+    """Order as many of the waiting as there are slots, at most one fence at a time and none under the brake.
+
+    A lost node whose ZooKeeper server may be what keeps the quorum is not fenced either (rule 8).
+    """
     if not work.synced or work.op != NO_OP or not b.joined:
         return
     taken = [slot for slot in _taken(b, work) if slot.node not in work.waiting]
@@ -224,9 +228,9 @@ def pump(b: Brain, domain: DomainId, work: DomainWork) -> None:
     fencing = any(slot.fence for slot in taken)
     for node in work.waiting:
         ward = b.state.wards.get(node)
-        if ward is None or len(taken) + len(chosen) >= b.timing.inrush_slots:
+        if ward is None or not _may_order(ward) or len(taken) + len(chosen) >= b.timing.inrush_slots:
             continue
-        if ward.fence and (fencing or b.state.brake.engaged):
+        if ward.fence and (fencing or b.state.brake.engaged or not ensemble.may_lose(b, node, ())):
             continue
         fencing = fencing or ward.fence
         chosen.append(ward)
@@ -237,6 +241,11 @@ def pump(b: Brain, domain: DomainId, work: DomainWork) -> None:
         b.timer_in(f"domain/{domain}", b.timing.boot_ms_max // 4)
     else:
         _drop_if_idle(b, domain, work)
+
+
+def _may_order(ward: Ward) -> bool:
+    """Whether its record, which may be newer than the wish to power it, still allows an order."""
+    return ward.record is not None and (ward.record.state, "power_ordered") in TRANSITIONS
 
 
 def _commit_orders(b: Brain, domain: DomainId, work: DomainWork, taken: list[Slot], chosen: list[Ward]) -> None:

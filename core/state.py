@@ -117,7 +117,8 @@ class Copy(msgspec.Struct):
 class Ward(msgspec.Struct):
     """A node that this machine stewards. ``session`` is what was read before its BMC was asked (rule 10).
 
-    ``step`` is the step whose answer is awaited, empty if none; ``action`` the power action decided on;
+    ``early`` is the latest op on the way to an early close: answers to older ones are void, because a session read later
+    was not asked about. ``step`` is the step whose answer is awaited, empty if none; ``action`` the power action decided on;
     ``due`` that the wait before the next power action is over, ``patient`` that a machine found running may be on its
     way up by itself and is given the time of a boot first: we did not see it fail, or its BMC had been silent.
     """
@@ -132,6 +133,7 @@ class Ward(msgspec.Struct):
     silent: bool = False
     told_not_off: bool = False
     session: SessionId = NO_SESSION
+    early: OpId = NO_OP
     op: OpId = NO_OP
     step: str = ""
     action: str = ""

@@ -215,8 +215,8 @@ def on_silent_timer(b: Brain, node: NodeId) -> None:
 
 def _ask(b: Brain, ward: Ward, member: MemberRecord) -> None:
     ward.session = member.session
-    op = b.op(ME, ward.node, "ask_silent")
-    b.emit(fx.ReadPower(op=op, node=ward.node, ms_max=b.timing.power_ms_max))
+    ward.early = b.op(ME, ward.node, "ask_silent")
+    b.emit(fx.ReadPower(op=ward.early, node=ward.node, ms_max=b.timing.power_ms_max))
 
 
 def _silent_answer(b: Brain, ward: Ward, event: OpSucceeded | OpFailed) -> None:
@@ -231,7 +231,7 @@ def _silent_answer(b: Brain, ward: Ward, event: OpSucceeded | OpFailed) -> None:
         write: fx.Write = fx.Put(path=path, data=new, version=ward.power_version)
         if ward.power is None:
             write = fx.Create(path=path, data=new)
-        b.commit(ME, ward.node, "close_mark", (write,))
+        ward.early = b.commit(ME, ward.node, "close_mark", (write,))
         return
     if not ward.told_not_off:
         ward.told_not_off = True
@@ -256,9 +256,9 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
     if ward is None:
         return
     match pending.step:
-        case "ask_silent":
+        case "ask_silent" if ward.early == event.op:
             _silent_answer(b, ward, event)
-        case "close_mark":
+        case "close_mark" if ward.early == event.op:
             _marked(b, ward, event)
         case "close":
             if isinstance(event, OpSucceeded):

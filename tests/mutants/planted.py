@@ -123,8 +123,8 @@ MUTANTS: tuple[Mutant, ...] = (
       "    if not ward.silent or member is None or member.session != ward.session:\n        return\n",
       "    if member is None:\n        return\n    ward.session = member.session\n"),
     m("closes_without_mark", 10, "a session is closed before the mark is committed", "steward.py",
-      '        b.commit(ME, ward.node, "close_mark", (write,))\n        return',
-      '        b.commit(ME, ward.node, "close_mark", (write,))\n'
+      '        ward.early = b.commit(ME, ward.node, "close_mark", (write,))\n        return',
+      '        ward.early = b.commit(ME, ward.node, "close_mark", (write,))\n'
       '        op = b.op(ME, ward.node, "close")\n'
       "        b.emit(fx.CloseSession(op=op, session=ward.session, ms_max=b.timing.commit_ms_max))\n        return"),
     m("adopts_without_commit", 11, "a restarted agent adopts what runs on a read alone", "singleton.py",

@@ -650,6 +650,7 @@ def test_a_session_opened_after_the_question_is_not_closed(world: DumbWorld) -> 
         return path in world.zk.tree and world.zk.tree[path].owner != old
 
     world.until(is_back, lambda action: action[0] == "power")
+    world.until(lambda: not world.nodes[steward].inbox, lambda action: action[0] == "power")
     node = world.own_node(steward)
     node.local = tuple(w for w in node.local if world.effect_of(("power", steward, w)) != asked[2])
     world.step(steward, ev.OpSucceeded(at_ms=world.now, op=asked[2].op, result=ev.PowerSeen(on=False)))

@@ -189,6 +189,7 @@ class AgentSlot:
             hand_over=hand_over,
         )
         host.run(self._ports(host, supervisor), started)
+        supervisor.tell_missed()
         host.emit(StorageSeen(at_ms=around.clock.now(), ok=self._storage_ok))
 
     def _ports(self, host: Host, supervisor: Supervisor) -> Ports:

@@ -126,6 +126,12 @@ class Starts:
             now = self._site.clock.now()
             self._tell(ServiceExited(at_ms=now, service=unit.name, epoch=unit.epoch, detail=detail))
 
+    def tell_missed(self, unit: Unit) -> None:
+        """Tell the agent of a service that is dead already."""
+        if unit.state == "exited":
+            unit.attempt += 1
+            self._tell_exited(unit, unit.attempt, "it died while no agent was there")
+
     # -- stopping ---------------------------------------------------------------------------------------------------
 
     def stop(self, effect: fx.StopService, emit: Emit) -> None:

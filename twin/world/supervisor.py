@@ -55,6 +55,11 @@ class Supervisor:
             if unit.state != "stopping"
         )
 
+    def tell_missed(self) -> None:
+        """Tell a new agent, after its start, what had died while nobody could be told."""
+        for unit in self._in_order():
+            self._starts.tell_missed(unit)
+
     def agent_died(self) -> None:
         """Forget the agent and stop its coordination beats; services, storage beats and rights go on."""
         self._agent = None
