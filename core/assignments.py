@@ -160,9 +160,7 @@ def _offer(
     storage_ok: bool,
 ) -> Offer:
     weight, cores, memory_bytes = size
-    spec = NodeSpec(
-        id=node, rack=rack, power_domain=domain, weight=weight, cores=cores, memory_bytes=memory_bytes
-    )
+    spec = NodeSpec(id=node, rack=rack, power_domain=domain, weight=weight, cores=cores, memory_bytes=memory_bytes)
     return Offer(spec, fit, unfit, storage_ok, _bits(msgspec.json.encode((spec, fit, unfit, storage_ok))))
 
 

@@ -1,4 +1,4 @@
-"""Fenced client instances stay fenced until their hardware reports a new boot (rule 6): their node's steward sees to it."""
+"""Fenced client instances stay fenced until their hardware boots again (rule 6): their node's steward sees to it."""
 
 from core import effects as fx
 from core.brain import Brain, replace_term

@@ -6,7 +6,7 @@ from core import effects as fx
 from core.assignments import Assignments, Solvers
 from core.errors import InvariantViolation
 from core.hashing import jitter
-from core.ids import Epoch, NodeId, OpId, ServiceName, SessionId
+from core.ids import NO_EPOCH, Epoch, NodeId, OpId, ServiceName, SessionId
 from core.journal import Opening
 from core.notes import NOTES
 from core.records import (
@@ -37,7 +37,19 @@ class Brain:
     ``members``, ``placement`` and ``ring`` are derived from ``state.mirror`` and can be rebuilt from it.
     """
 
-    __slots__ = ("arc_changed", "look", "me", "members", "opening", "out", "placement", "ring", "specs", "state", "timing")
+    __slots__ = (
+        "arc_changed",
+        "look",
+        "me",
+        "members",
+        "opening",
+        "out",
+        "placement",
+        "ring",
+        "specs",
+        "state",
+        "timing",
+    )
 
     def __init__(self, opening: Opening, state: State, shared: Solvers) -> None:
         self.opening = opening
@@ -58,7 +70,7 @@ class Brain:
         self.out.append(effect)
 
     def note(
-        self, kind: str, service: str = "", node: NodeId | None = None, epoch: Epoch = Epoch(0), detail: str = ""
+        self, kind: str, service: str = "", node: NodeId | None = None, epoch: Epoch = NO_EPOCH, detail: str = ""
     ) -> None:
         """State a fact for people; ``node`` is this one unless said otherwise."""
         if kind not in NOTES:

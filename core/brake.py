@@ -27,7 +27,8 @@ def on_loss(b: Brain, node: NodeId) -> None:
 def on_return(b: Brain, node: NodeId) -> None:
     """A member is back, or was proved off: it is no part of the storm any more."""
     b.state.brake.missing.pop(node, None)
-    b.state.brake.losses = [loss for loss in b.state.brake.losses if loss.node != node]
+    if b.state.brake.losses:
+        b.state.brake.losses = [loss for loss in b.state.brake.losses if loss.node != node]
 
 
 def on_timer(b: Brain) -> None:

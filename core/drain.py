@@ -2,8 +2,8 @@
 
 import msgspec
 
-from core import ending, ensemble, membership
 from core import effects as fx
+from core import ending, ensemble, membership
 from core.brain import Brain
 from core.events import OpFailed, OpSucceeded
 from core.ids import NodeId, ServiceName

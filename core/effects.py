@@ -31,7 +31,7 @@ class CancelTimer(Effect, frozen=True, kw_only=True):
 
 
 class Note(Effect, frozen=True, kw_only=True):
-    """A fact for people: timeline, ``rack status``, "sometimes" expectations. ``kind`` is one of ``core.notes.NOTES``."""
+    """A fact for people: timeline, status, expectations. ``kind`` is one of ``core.notes.NOTES``."""
 
     kind: str
     service: ServiceName = ServiceName("")
@@ -186,7 +186,7 @@ class StopBeat(Effect, frozen=True, kw_only=True):
 
 
 class ArmRight(Effect, frozen=True, kw_only=True):
-    """Let the service serve until ``until_ms`` (own clock); the supervisor, not the agent, enforces it. Only pushes forward."""
+    """Let the service serve until ``until_ms`` (own clock), enforced outside the agent. Only pushes forward."""
 
     service: ServiceName
     epoch: Epoch

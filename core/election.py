@@ -36,7 +36,7 @@ def _consider(b: Brain, spec: ServiceSpec) -> None:
     name = spec.name
     if b.state.singletons[name].state is not SingletonState.IDLE:
         return
-    if not b.placement.candidates(name, 1):
+    if not b.placement.candidates(name, CANDIDATES):
         _nowhere(b, spec)
         return
     b.state.nowhere.pop(name, None)
@@ -67,7 +67,7 @@ def _rank(b: Brain, spec: ServiceSpec) -> int | None:
 
 
 def _not_before_ms(b: Brain, spec: ServiceSpec) -> int:
-    """A singleton that nobody ever held waits a moment after our joining, so that its placement is not by who came first."""
+    """A singleton that nobody ever held waits a moment after our joining: it is not for whoever came first."""
     term, _ = b.term(spec.name)
     return b.now if term is not None else b.state.joined_at_ms + 3 * b.timing.claim_step_ms
 

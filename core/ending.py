@@ -1,4 +1,4 @@
-"""One singleton on its way down: clean hand-over (rule 4), giving up (rule 12), or dropped with its session (rule 5)."""
+"""One singleton on its way down: handed over cleanly (rule 4), given up (rule 12), or dropped with its session (5)."""
 
 from core import effects as fx
 from core.brain import Brain, replace_term

@@ -106,6 +106,8 @@ def start_server(b: Brain, members: tuple[NodeId, ...]) -> None:
 
 def _count_dead(b: Brain, ensemble: EnsembleRecord) -> None:
     dead = b.state.dead_voters
+    if not dead and all(node in b.members for node in ensemble.voters):
+        return
     for node in [node for node in dead if node in b.members or node not in ensemble.voters]:
         del dead[node]
     for node in ensemble.voters:
@@ -129,7 +131,7 @@ def _propose(b: Brain, ensemble: EnsembleRecord, cluster: ClusterRecord, version
 
 
 def _few(b: Brain, ensemble: EnsembleRecord) -> Mapping[NodeId, str]:
-    """In a large rack, look at the voters and the first members on the ring after a fixed key: enough to choose from."""
+    """In a large rack, look at the voters and a few members that the ring gives for fixed keys."""
     chosen = {n: b.members[n].power_domain for n in ensemble.voters if n in b.members}
     for turn in range(16):
         node = b.ring.owner_of_key(f"voter/{turn}")

@@ -54,7 +54,7 @@ class TimerFired(Event, frozen=True, kw_only=True):
 
 
 class SessionOpened(Event, frozen=True, kw_only=True):
-    """A session is established; ``resumed`` if it is the one that ``OpenSession`` asked to resume or was connected before."""
+    """A session is established; ``resumed`` if it is the one that was asked for or connected before."""
 
     session: SessionId
     resumed: bool
@@ -123,7 +123,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="resul
 
 
 class Committed(Done, frozen=True, kw_only=True):
-    """The transaction is durable at a quorum. ``versions``: the new version of each write, in order (0 for removals)."""
+    """The transaction is durable at a quorum. ``versions``: what each write left, in order (0 for removals)."""
 
     zxid: int
     versions: tuple[int, ...]

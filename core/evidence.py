@@ -25,7 +25,7 @@ def is_fresh(b: Brain, s: Singleton) -> bool:
     return b.now <= right_until_ms(b, s)
 
 
-def coordination(b: Brain, s: Singleton, asked_ms: int) -> None:
+def coordination(s: Singleton, asked_ms: int) -> None:
     """A commit that checked our lease succeeded: it is evidence as of when it was asked for."""
     s.coordination_asked_ms = max(s.coordination_asked_ms, asked_ms)
 

@@ -136,7 +136,7 @@ def _enforce(b: Brain) -> None:
 def _beat(b: Brain, event: BeatAnswered) -> None:
     """Note the evidence first, then judge this service's right, then act on the answer.
 
-    Other services are not judged here: answers that come together (a host may have held some back) are taken one by one.
+    Other services are not judged here: answers that come together (a host may hold some back) are taken one by one.
     """
     s = b.state.singletons.get(event.service)
     if s is None or s.epoch != event.epoch or s.state is SingletonState.IDLE:

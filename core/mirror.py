@@ -17,8 +17,8 @@ from core.records import (
     MemberRecord,
     TermRecord,
 )
-from core.steward import on_node, on_power, on_synced, review_if_touched
 from core.recovery import on_domain
+from core.steward import on_node, on_power, on_synced, review_if_touched
 
 TREES = (MEMBERS, TERMS, LEASES, NODES, SERVICES)
 

@@ -5,7 +5,7 @@ NOTES: dict[str, str] = {
     "left": "the node gave up its membership on purpose",
     "session_lost": "the session is over; everything held under it stops",
     "adopted": "services that outlived the previous agent were taken up again after a commit",
-    "adoption_refused": "services that outlived the previous agent were stopped, because the lease could not be confirmed",
+    "adoption_refused": "services that outlived the previous agent were stopped: the lease could not be confirmed",
     "claimed": "the singleton was claimed with a new epoch",
     "claim_lost": "another node claimed first",
     "claim_unanswered": "the claim's outcome was unknown and had to be read back",

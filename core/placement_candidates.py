@@ -21,10 +21,10 @@ def candidates_of(matching: Matching, asker: Asker, k: int) -> tuple[NodeId, ...
 
     Kept until a change at a node that was looked at, or in the ranking before the last one.
     """
-    if asker.found is None or asker.found_for != k:
+    if asker.found is None or asker.found_for < k:
         asker.found_for, asker.found_last = k, None
         asker.found = _find(matching, asker, k)
-    return asker.found
+    return asker.found[:k]
 
 
 def rank_of(matching: Matching, asker: Asker, node_id: NodeId, k: int) -> int | None:

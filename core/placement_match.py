@@ -188,9 +188,7 @@ class Matching:
             entry = ranking.after(
                 entry,
                 lambda: (
-                    (asker.node_cost(room), room.node.id)
-                    for room in domain.rooms.values()
-                    if asker.may_use(room)
+                    (asker.node_cost(room), room.node.id) for room in domain.rooms.values() if asker.may_use(room)
                 ),
             )
             if entry is None:

@@ -144,10 +144,11 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, order=True):
 class TermRecord(Record, frozen=True, kw_only=True, tag="term"):
     """Who may run a singleton, persistent. Written by its holder; ``blocked`` also by the blocked node's steward.
 
-    ``identities`` are the openings of the holder of ``epoch``, ``released`` those of them it closed cleanly,
-    ``ousted`` is the holder of the epoch before unless it stopped cleanly, ``unfenced`` the openings of earlier epochs (or its own earlier ones) not yet fenced, ``blocked`` the fenced
-    ones whose entry at the storage must be kept alive. ``unclean`` says that the holder gave the lease up without
-    a clean stop; ``stopped`` that it gave it up after a clean stop; ``serving`` that it admitted clients.
+    ``identities`` are the openings of the holder of ``epoch``, ``released`` those of them it closed cleanly.
+    ``ousted`` is the holder of the epoch before, unless it stopped cleanly. ``unfenced`` are the openings of earlier
+    epochs that are not fenced yet, ``blocked`` the fenced ones whose entry at the storage must be kept alive.
+    ``unclean`` says that the holder gave the lease up without a clean stop; ``stopped`` that it gave it up after a
+    clean stop; ``serving`` that it admitted clients.
     """
 
     epoch: Epoch

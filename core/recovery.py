@@ -69,10 +69,13 @@ def _first_wait_ms(b: Brain, record: NodeRecord) -> int:
 
 
 def _must_fence(b: Brain, record: NodeRecord) -> bool:
-    """Whether a lost node holds, or was ousted from, a service that asks for a power fence: nothing is waited for."""
+    """Whether a lost node holds, or was ousted from, a service that asks for a power fence: nothing is waited for.
+
+    A volume is fenced at the storage (rule 3), and its next holder needs the disks of that node just now: no hurry.
+    """
     if record.state is not L.LOST:
         return False
-    terms = [b.term(spec.name)[0] for spec in b.specs.values() if spec.power_fence]
+    terms = [b.term(spec.name)[0] for spec in b.specs.values() if spec.power_fence and not spec.volume]
     held = [term for term in terms if term is not None]
     return any(term.ousted == record.node or (term.holder == record.node and not term.stopped) for term in held)
 

@@ -1,6 +1,6 @@
 """Stewardship: which member looks after which node, and who owns a named duty, on a consistent-hash ring."""
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 from core.hashing import digest
@@ -114,8 +114,9 @@ def _holds(places: list[Place], place: Place) -> bool:
 
 
 def _insert(places: list[Place], place: Place) -> None:
-    if not _holds(places, place):
-        insort(places, place)
+    at = bisect_left(places, place)
+    if at == len(places) or places[at] != place:
+        places.insert(at, place)
 
 
 def _delete(places: list[Place], place: Place) -> None:

@@ -79,7 +79,7 @@ def _committed(b: Brain, s: Singleton, pending: Pending, versions: tuple[int, ..
         return
     if pending.step in ("claim", "record", "serving"):
         s.term_version = versions[1]
-    evidence.coordination(b, s, pending.asked_ms)
+    evidence.coordination(s, pending.asked_ms)
     match pending.step:
         case "claim":
             _won(b, s)
@@ -265,14 +265,14 @@ def _read_back(b: Brain, s: Singleton, pending: Pending, answer: ReadBack) -> No
         ending.on_lease_gone(b, s)
         return
     s.term, s.term_version = term.data, term.version
-    _held(b, s, pending)
+    _held(b, s)
 
 
-def _held(b: Brain, s: Singleton, pending: Pending) -> None:
+def _held(b: Brain, s: Singleton) -> None:
     """The read-back says that the lease is ours: go on from there."""
     match s.state:
         case S.CLAIMING:
-            evidence.coordination(b, s, s.progress_at_ms)  # when the claim was asked for: a read proves nothing
+            evidence.coordination(s, s.progress_at_ms)  # when the claim was asked for: a read proves nothing
             _won(b, s)
         case S.RECORDING:
             if s.instance in held_term(s).identities:

@@ -117,10 +117,10 @@ class Copy(msgspec.Struct):
 class Ward(msgspec.Struct):
     """A node that this machine stewards. ``session`` is what was read before its BMC was asked (rule 10).
 
-    ``early`` is the latest op on the way to an early close: answers to older ones are void, because a session read later
-    was not asked about. ``step`` is the step whose answer is awaited, empty if none; ``action`` the power action decided on;
-    ``due`` that the wait before the next power action is over, ``patient`` that a machine found running may be on its
-    way up by itself and is given the time of a boot first: we did not see it fail, or its BMC had been silent.
+    ``early`` is the latest op on the way to an early close: answers to older ones are void, because the session read
+    since was not asked about. ``step`` is the step whose answer is awaited, empty if none; ``action`` the power action
+    decided on; ``due`` that the wait before the next power action is over; ``patient`` that a machine found running may
+    be on its way up by itself and is given the time of a boot first: we did not see it fail, or its BMC was silent.
     """
 
     node: NodeId

@@ -123,7 +123,9 @@ def _healthy(truth: Truth, node: NodeId) -> list[Interval]:
 
 
 def _lasts(fault: FaultMark, end_ms: int) -> Interval:
-    return (fault.from_ms, end_ms if fault.to_ms < 0 else fault.to_ms)
+    """When a fault lasted; a node that was retired stays retired."""
+    for_ever = fault.to_ms < 0 or fault.fault == "operator_retire"
+    return (fault.from_ms, end_ms if for_ever else fault.to_ms)
 
 
 def _minus(spans: Sequence[Interval], holes: Sequence[Interval]) -> list[Interval]:

@@ -63,7 +63,7 @@ MUTANTS: tuple[Mutant, ...] = (
     m("counted_from_the_answer", 5, "the lease counts from the answer instead of the question", "machine.py",
       "    evidence.note_beat(s, event)", "    evidence.note_beat(s, msgspec.structs.replace(event, asked_ms=event.at_ms))"),
     m("commit_counted_from_the_answer", 5, "a commit counts as evidence from its answer on", "singleton.py",
-      "    evidence.coordination(b, s, pending.asked_ms)\n    match", "    evidence.coordination(b, s, b.now)\n    match"),
+      "    evidence.coordination(s, pending.asked_ms)\n    match", "    evidence.coordination(s, b.now)\n    match"),
     m("any_commit_renews", 5, "any commit of the node renews the lease", "machine.py",
       "    pending = b.state.ops.pop(event.op)\n",
       "    pending = b.state.ops.pop(event.op)\n"
@@ -129,7 +129,7 @@ MUTANTS: tuple[Mutant, ...] = (
       "        b.emit(fx.CloseSession(op=op, session=ward.session, ms_max=b.timing.commit_ms_max))\n        return"),
     m("adopts_without_commit", 11, "a restarted agent adopts what runs on a read alone", "singleton.py",
       '                s.op = b.commit(ME, s.name, "adopt", (lease_check(s), term_check(s)))',
-      "                evidence.coordination(b, s, b.now)\n                _adopted(b, s)"),
+      "                evidence.coordination(s, b.now)\n                _adopted(b, s)"),
     m("restart_stops_services", 11, "a restarted agent stops what outlived the last one", "machine.py",
       "        elif s.state is SingletonState.ADOPTING:\n            singleton.go_on(b, s)",
       "        elif s.state is SingletonState.ADOPTING:\n            _drop(b, s)"),

@@ -58,7 +58,7 @@ class Network:
         return not self._down_nodes.get(vertex, 0)
 
     def reachable(self, source: str, target: str) -> bool:
-        """Whether packets of ``source`` arrive at ``target``; a vertex always reaches itself. Remembered until a change."""
+        """Whether packets of ``source`` arrive at ``target``; a vertex always reaches itself."""
         answer = self._answers.get((source, target))
         if answer is None:
             answer = self._answers[source, target] = self._reaches(source, target)

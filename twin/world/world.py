@@ -38,6 +38,8 @@ Fidelity = Literal["protocol", "capacity"]
 Start = Literal["warm", "first", "dark"]
 R = TypeVar("R")
 
+COALESCE_MS = 1_000
+"""In capacity fidelity news of joining nodes wait this long for more of them."""
 CHECK_EVERY = {"protocol": 1, "capacity": 64}
 """Steps of one machine between two looks at its invariants."""
 
@@ -102,7 +104,8 @@ class World:
         layout = storage_layout(self.rack, self.catalog, plugged)
         self.storage = Storage(*parts, layout, self._boot_id, history=False)
         self.peers = Peers(*parts, self._is_up, self.timing.suspect_ms)
-        self.ensemble = Ensemble(*parts, self.timing, self.peers)
+        coalesce_ms = COALESCE_MS if self.fidelity == "capacity" else 0
+        self.ensemble = Ensemble(*parts, self.timing, self.peers, coalesce_ms)
         self.operator = Operator(self.kernel, self.ensemble.client(CLIENTS))
         self.agents = {node: AgentSlot(self._around(node)) for node in self.nodes}
         self._visible = {node: self._reachable(node) for node in self.nodes}

@@ -21,6 +21,8 @@ class Receiver(Protocol):
 
 
 Bucket = dict[Receiver, None]
+FEW = 16
+"""Up to so many clients are told of urgent news alone; the others go on waiting for what is held."""
 
 
 class Feed:
@@ -32,7 +34,10 @@ class Feed:
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._clients: Bucket = {}
         self._pending: list[Logged] = []
+        self._held = 0
         self._flush: Handle | None = None
+        self._urgent: list[Logged] = []
+        self._soon: Handle | None = None
 
     def attach(self, client: Receiver) -> None:
         """Add a client with its mirrors."""
@@ -60,16 +65,35 @@ class Feed:
                 del self._buckets[path, depth]
 
     def offer(self, logged: tuple[Logged, ...], hold_ms: int) -> None:
-        """Take the changes of one transaction. ``hold_ms`` lets them wait for more, unless others are urgent."""
+        """Take the changes of one transaction. ``hold_ms`` lets them wait for more; urgent ones (0) do not wait.
+
+        Whoever is told of an urgent change is told of all that came before it.
+        """
         if not self._clients or not logged:
             return
         self._pending.extend(logged)
         at_ms = self._kernel.now + self._latency_ms(len(self._clients)) + hold_ms
-        if self._flush is not None and self._flush.at_ms > at_ms:
-            self._flush.cancel()
-            self._flush = None
-        if self._flush is None:
+        if self._held and not hold_ms:
+            self._urgent.extend(logged)
+            if self._soon is None or self._soon.at_ms > at_ms:
+                _cancel(self._soon)
+                self._soon = self._kernel.at(at_ms, self._tell_soon)
+            return
+        self._held = self._held or hold_ms
+        if self._flush is None or self._flush.at_ms > at_ms:
+            _cancel(self._flush)
             self._flush = self._kernel.at(at_ms, self._broadcast)
+
+    def _tell_soon(self) -> None:
+        """Tell the few who wait for urgent changes; everybody, if they are many."""
+        self._soon = None
+        urgent, self._urgent = self._urgent, []
+        clients = {client: None for entry in urgent for bucket in self._interested(entry) for client in bucket}
+        if len(clients) > FEW:
+            self._broadcast()
+            return
+        for client in clients:
+            self.catch_up(client, self._pending[-1].change.zxid)
 
     def catch_up(self, client: Receiver, zxid: int) -> None:
         """Deliver now what is pending for one client, which is then up to date to ``zxid``."""
@@ -92,7 +116,11 @@ class Feed:
         return [buckets[key] for key in keys if key in buckets]
 
     def _broadcast(self) -> None:
-        self._flush = None
+        _cancel(self._flush)
+        _cancel(self._soon)
+        self._flush = self._soon = None
+        self._held = 0
+        self._urgent.clear()
         batch, self._pending = self._pending, []
         interested = [(entry.change, self._interested(entry)) for entry in batch]
         hit = {id(bucket): bucket for _, buckets in interested for bucket in buckets}
@@ -138,3 +166,8 @@ class Feed:
     def _tell(self, client: Receiver, event: RecordsChanged) -> None:
         if client in self._clients:
             client.deliver(event)
+
+
+def _cancel(handle: Handle | None) -> None:
+    if handle is not None:
+        handle.cancel()
