@@ -9,6 +9,8 @@ from core import effects as fx
 from core import events as ev
 from core.brake import SHARE
 from core.records import (
+    ENSEMBLE,
+    EnsembleRecord,
     Instance,
     Lifecycle,
     MemberRecord,
@@ -536,6 +538,23 @@ def test_one_power_fence_at_a_time_in_a_power_domain() -> None:
     world.for_ticks(70, lambda action: isinstance(world.effect_of(action), fx.PowerOrder))
     assert len({e[2].node for e in fence_of(world, since)}) == 1, "the first fence is still in flight"
     world.until(lambda: len({e[2].node for e in fence_of(world, since)}) == 2)
+
+
+def test_a_node_whose_server_keeps_the_quorum_is_not_power_fenced() -> None:
+    """Two of five voters are away already; the third that disappears may be healthy and cut off."""
+    world = DumbWorld.served(names=tuple(f"n{number}" for number in range(1, 9)))
+    ensemble = world.zk.tree[ENSEMBLE].data
+    assert isinstance(ensemble, EnsembleRecord)
+    assert len(ensemble.voters) == 5
+    away = [world.index_of(voter) for voter in ensemble.voters if voter != "n1"][:3]
+    since = world.now
+    for index, kind in zip(away, ("crash", "crash", "freeze"), strict=True):
+        strike(world, kind, index)
+        world.for_ticks(40, lambda action: action[0] == "boot")
+    world.for_ticks(60, lambda action: action[0] == "boot")
+    last = world.nodes[away[-1]].name
+    assert member_path(R1, world.options.node_spec(away[-1]).id) not in world.zk.tree
+    assert [e for e in fence_of(world, since) if e[2].node == last] == []
 
 
 # -- 9: dated power orders ---------------------------------------------------------------------------------------------

@@ -220,8 +220,8 @@ class Evidence:
         if setting.processes.stopped or setting.processes.dead:
             return False
         if order.kind == "coordination":
-            paused = setting.checks is None or setting.agent_paused
-            return not paused and setting.checks.beat_healthy(order.session, order.checks)  # type: ignore[union-attr]
+            checks = None if setting.agent_paused else setting.checks
+            return checks is not None and checks.beat_healthy(order.session, order.checks)
         return order.instance is not None and setting.probes.probe_healthy(order.instance, order.volume)
 
     def _last_asked(self, beat: Beat) -> int:

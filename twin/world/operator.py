@@ -85,7 +85,12 @@ class Operator:
         if self._session == NO_SESSION:
             again()
             return
-        op = self._next(lambda event: self._read(event, path, edit, again))
+
+        def read(event: AnyEvent) -> None:
+            if self._latest[path] == wish:  # else the operator has changed his mind meanwhile
+                self._read(event, path, edit, again)
+
+        op = self._next(read)
         self._client.submit(fx.Read(op=op, session=self._session, paths=(path,), ms_max=ANSWER_MS_MAX), self._emit)
 
     def _read(self, event: AnyEvent, path: str, edit: Edit, again: Callable[[], None]) -> None:

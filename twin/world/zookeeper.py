@@ -296,11 +296,9 @@ class Ensemble:
         return self.times.watch_ms.draw(self._stream) + clients * self.times.watcher_us // 1000
 
     def _publish(self, logged: tuple[Logged, ...]) -> None:
-        lazy = self.coalesce_ms and all(
-            entry.change.data is not None and entry.change.path.startswith(LAZY) for entry in logged
-        )
+        urgent = [e for e in logged if e.change.data is None or not e.change.path.startswith(LAZY)]
         for feed in self._feeds.values():
-            feed.offer(logged, self.coalesce_ms if lazy else 0)
+            feed.offer(logged, urgent, self.coalesce_ms)
         for entry in logged:
             if entry.change.path.startswith((LEASES, TERMS)):
                 for change in (entry.change, entry.was):

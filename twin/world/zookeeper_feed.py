@@ -1,6 +1,6 @@
 """Watch events of one server: one kernel event per broadcast, in order of zxid, coalesced per client."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from core.events import RecordsChanged
@@ -34,7 +34,6 @@ class Feed:
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._clients: Bucket = {}
         self._pending: list[Logged] = []
-        self._held = 0
         self._flush: Handle | None = None
         self._urgent: list[Logged] = []
         self._soon: Handle | None = None
@@ -64,25 +63,23 @@ class Feed:
             if not bucket:
                 del self._buckets[path, depth]
 
-    def offer(self, logged: tuple[Logged, ...], hold_ms: int) -> None:
-        """Take the changes of one transaction. ``hold_ms`` lets them wait for more; urgent ones (0) do not wait.
+    def offer(self, logged: tuple[Logged, ...], urgent: Sequence[Logged], hold_ms: int) -> None:
+        """Take the changes of one transaction; those that are not ``urgent`` may wait ``hold_ms`` for more.
 
         Whoever is told of an urgent change is told of all that came before it.
         """
         if not self._clients or not logged:
             return
         self._pending.extend(logged)
-        at_ms = self._kernel.now + self._latency_ms(len(self._clients)) + hold_ms
-        if self._held and not hold_ms:
-            self._urgent.extend(logged)
-            if self._soon is None or self._soon.at_ms > at_ms:
+        soon_ms = self._kernel.now + self._latency_ms(len(self._clients))
+        if urgent and hold_ms:
+            self._urgent.extend(urgent)
+            if self._soon is None or self._soon.at_ms > soon_ms:
                 _cancel(self._soon)
-                self._soon = self._kernel.at(at_ms, self._tell_soon)
-            return
-        self._held = self._held or hold_ms
-        if self._flush is None or self._flush.at_ms > at_ms:
+                self._soon = self._kernel.at(soon_ms, self._tell_soon)
+        if self._flush is None or self._flush.at_ms > soon_ms + hold_ms:
             _cancel(self._flush)
-            self._flush = self._kernel.at(at_ms, self._broadcast)
+            self._flush = self._kernel.at(soon_ms + hold_ms, self._broadcast)
 
     def _tell_soon(self) -> None:
         """Tell the few who wait for urgent changes; everybody, if they are many."""
@@ -119,7 +116,6 @@ class Feed:
         _cancel(self._flush)
         _cancel(self._soon)
         self._flush = self._soon = None
-        self._held = 0
         self._urgent.clear()
         batch, self._pending = self._pending, []
         interested = [(entry.change, self._interested(entry)) for entry in batch]
