@@ -15,7 +15,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick check fmt golden bench docs wheel clean
+.PHONY: help setup demo test quick model check fmt golden bench docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ test: setup ## all tests
 
 quick: setup ## unit and tidy tests only
 	@$(BIN)/python -m pytest -q tests/unit tests/tidy
+
+model: setup ## the exhaustive exploration, deeper than in `make test` (about an hour)
+	@MODEL_STATES=$${MODEL_STATES:-300000} MODEL_SECONDS=$${MODEL_SECONDS:-600} \
+		$(BIN)/python -m pytest -q -n auto tests/model
 
 check: setup ## ruff, mypy, import-linter and the house rules
 	@$(BIN)/ruff check .

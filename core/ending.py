@@ -193,12 +193,17 @@ def on_stall_timer(b: Brain, s: Singleton) -> None:
     if s.state is S.WAITING:
         limit += b.timing.no_volume_wait_ms
     due = max(s.progress_at_ms, s.storage_asked_ms) + limit
-    if s.state is S.SERVING and b.now < due:
-        return  # probes succeed; the next one that does not sets the timer again
     if b.now < due:
-        b.timer(f"stall/{s.name}", due)
+        s.stayed = False
+        if s.state is not S.SERVING:  # there the next probe that does not succeed sets the timer again
+            b.timer(f"stall/{s.name}", due)
     elif b.joined and b.storage_elsewhere(s.name):
-        end(b, s, Ending.GIVE_UP, f"no progress while {s.state}")
+        if s.stayed:  # the storage is back for others only now: it may be back for us in a moment
+            s.stayed = False
+            watch_for_stall(b, s)
+        else:
+            end(b, s, Ending.GIVE_UP, f"no progress while {s.state}")
     else:
+        s.stayed = True
         b.note("stayed", s.name, epoch=s.epoch, detail=s.state)
         watch_for_stall(b, s)

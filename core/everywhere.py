@@ -25,6 +25,7 @@ TRANSITIONS: dict[tuple[CopyState, str], CopyState] = {
     (C.STOPPING, "stopped"): C.IDLE,
     (C.STOPPING, "failed"): C.STOPPING,
 }
+_RUNS_NOTHING = (Lifecycle.MAINTENANCE, Lifecycle.QUARANTINED, Lifecycle.RETIRED)
 
 
 def move(copy: Copy, trigger: str) -> None:
@@ -41,13 +42,15 @@ def move(copy: Copy, trigger: str) -> None:
 def review(b: Brain) -> None:
     """Start and stop copies so that what runs is what is wanted."""
     for name, copy in b.state.copies.items():
+        if copy.state is C.STOPPING:
+            continue
         spec = b.specs[name]
         wanted = _wanted(b, spec)
         if wanted and copy.state is C.IDLE:
             if not needs_met(b, spec):
                 move(copy, "wanted")
                 _start(b, copy)
-        elif not wanted and copy.state in (C.STARTING, C.RUNNING, C.BACKOFF):
+        elif not wanted and copy.state is not C.IDLE:
             running = copy.state is not C.BACKOFF
             move(copy, "unwanted")
             b.cancel(f"copy/{name}")
@@ -57,7 +60,7 @@ def review(b: Brain) -> None:
 
 def _wanted(b: Brain, spec: ServiceSpec) -> bool:
     own = b.state.own
-    if own is not None and own.state in (Lifecycle.MAINTENANCE, Lifecycle.QUARANTINED, Lifecycle.RETIRED):
+    if own is not None and own.state is not Lifecycle.JOINED and own.state in _RUNS_NOTHING:
         return False
     if spec.run == "everywhere":
         return True

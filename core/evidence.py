@@ -101,6 +101,7 @@ def _confirmed(b: Brain, s: Singleton, event: BeatAnswered) -> None:
         arm(b, s)
         b.emit(fx.ResumeService(service=s.name, epoch=s.epoch))
         _announce(b, s)
+        tell_serving(b, s)  # if it was withdrawn while the first attempt was not answered
 
 
 def arm(b: Brain, s: Singleton) -> None:

@@ -90,6 +90,7 @@ class Singleton(msgspec.Struct):
     withdrawn_at_ms: int = -1
     clean: bool = True
     ran: bool = False
+    stayed: bool = False
     starts_failed: int = 0
     announced: bool = False
     reason: str = ""

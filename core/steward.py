@@ -293,6 +293,8 @@ def _checked_gone(b: Brain, ward: Ward, event: OpSucceeded | OpFailed) -> None:
     ward.record, ward.version = record, node.version
     if (record.state, "session_gone") in TRANSITIONS:
         mark(b, ward, "session_gone", "its session ended")
+    else:
+        tend(b, ward)  # somebody has marked it already, or we have without hearing the answer
 
 
 def on_timer(b: Brain, kind: str, node: NodeId) -> None:

@@ -4,16 +4,22 @@ from collections.abc import Sequence
 
 from core.ids import BootId, DomainId, NodeId
 from core.specs import NodeSpec, Timing
-from twin.truth import PowerAct, Truth
+from twin.truth import NoteMark, PowerAct, Truth
+
+Stated = dict[tuple[NodeId, NodeId], list[NoteMark]]
+"""Notes on power orders and of joining, in order of time, by who made them and for which node."""
 
 _FENCES = ("off", "cycle")
 _ENDED = ("power_confirmed", "power_fence_confirmed", "power_failed")
 _ALIVE = ("up", "frozen")
+NEWS_MS = 1_000
+"""A steward hears that a node has joined within this time; an order that is sent meanwhile is nobody's fault."""
 
 
 def power_dated(truth: Truth) -> str:
     """Say which power order was carried out late, or on a node that had come back since (rule 9), or ""."""
     newest: dict[NodeId, int] = {}
+    stated = _stated(truth)
     for act in truth.power:
         if act.at_ms > act.deadline_at_ms:
             late_ms = act.at_ms - act.deadline_at_ms
@@ -24,22 +30,27 @@ def power_dated(truth: Truth) -> str:
             )
         newest[act.node] = act.generation
         if act.action in _FENCES and act.was == "up":
-            back_ms = _came_back(truth, act)
+            back_ms = _came_back(act, stated)
             if back_ms >= 0:
                 return f"{act.by} sent '{act.action}' to {act.node} at {act.at_ms} ms; it had come back at {back_ms} ms"
     return ""
 
 
-def _came_back(truth: Truth, act: PowerAct) -> int:
-    """When the node came up between the order and its execution, or -1."""
-    ordered = [n.at_ms for n in truth.notes if n.kind == "power_ordered" and (n.by, n.node) == (act.by, act.node)]
+def _stated(truth: Truth) -> Stated:
+    """List what stewards stated of their power orders, and nodes of their joining."""
+    stated: Stated = {}
+    for note in truth.notes:
+        if note.kind in ("power_ordered", "joined") or note.kind in _ENDED:
+            stated.setdefault((note.by, note.node), []).append(note)
+    return stated
+
+
+def _came_back(act: PowerAct, stated: Stated) -> int:
+    """When the node joined between the order and its execution, early enough for the news to arrive, or -1."""
+    ordered = [n.at_ms for n in stated.get((act.by, act.node), ()) if n.kind == "power_ordered"]
     since = max([at_ms for at_ms in ordered if at_ms <= act.at_ms], default=act.at_ms)
-    ups = [
-        c.at_ms
-        for c in truth.nodes
-        if c.node == act.node and c.axis == "power" and c.state == "up" and since < c.at_ms < act.at_ms
-    ]
-    return max(ups, default=-1)
+    joined = [n.at_ms for n in stated.get((act.node, act.node), ()) if n.kind == "joined"]
+    return max([at_ms for at_ms in joined if since < at_ms < act.at_ms - NEWS_MS], default=-1)
 
 
 def no_majority_fenced(truth: Truth, nodes: Sequence[NodeSpec], timing: Timing) -> str:
@@ -69,10 +80,11 @@ def one_fence_per_domain(truth: Truth, nodes: Sequence[NodeSpec]) -> str:
     """Say when two power fences were under way in one power domain (rule 8), or ""."""
     domain_of = {node.id: node.power_domain for node in nodes}
     under_way: dict[DomainId, tuple[int, PowerAct]] = {}
+    stated = _stated(truth)
     for act in truth.power:
         if act.action not in _FENCES or act.was == "off":
             continue
-        from_ms, to_ms = _under_way(truth, act)
+        from_ms, to_ms = _under_way(act, stated)
         before = under_way.get(domain_of[act.node])
         if before is not None and from_ms < before[0] and before[1].node != act.node:
             return (
@@ -83,9 +95,9 @@ def one_fence_per_domain(truth: Truth, nodes: Sequence[NodeSpec]) -> str:
     return ""
 
 
-def _under_way(truth: Truth, act: PowerAct) -> tuple[int, int]:
+def _under_way(act: PowerAct, stated: Stated) -> tuple[int, int]:
     """From the commit of the order to its end, as its steward stated them."""
-    mine = [n for n in truth.notes if n.by == act.by and n.node == act.node]
+    mine = stated.get((act.by, act.node), [])
     begun = [n.at_ms for n in mine if n.kind == "power_ordered" and n.at_ms <= act.at_ms]
     ended = [n.at_ms for n in mine if n.kind in _ENDED and n.at_ms >= act.at_ms]
     return max(begun, default=act.at_ms), min(ended, default=act.at_ms)

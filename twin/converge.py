@@ -47,6 +47,12 @@ def set_aside(world: "World", node: NodeId) -> Lifecycle | None:
     return record.state if record is not None and record.state in _SET_ASIDE else None
 
 
+def _is_fit(world: "World", node: NodeId) -> bool:
+    """Whether a member takes on services: neither set aside nor on its way there."""
+    record = world.record(NodeRecord, node_path(node))
+    return set_aside(world, node) is None and (record is None or record.state is not Lifecycle.DRAINING)
+
+
 def _ensemble(world: "World") -> list[str]:
     """A quorum, the wanted size as far as there are nodes, every voter alive, and no change under way."""
     ensemble = world.ensemble
@@ -91,7 +97,7 @@ def _services(world: "World") -> list[str]:
                 missing = [node for node in members if node not in serving and not set_aside(world, node)]
                 reasons += _shortened([f"{spec.name} does not run on {node}" for node in missing])
             case "count":
-                wanted = min(spec.count, len(members))
+                wanted = min(spec.count, sum(1 for node in members if _is_fit(world, node)))
                 if len(serving) != wanted:
                     reasons.append(f"{spec.name} runs {len(serving)} times instead of {wanted}")
     return reasons

@@ -131,7 +131,7 @@ def _hangs(world: World, node: Node, instance: Instance | None) -> bool:
 
 
 def _ready(world: World, request: Request) -> bool:
-    """Whether a storage operation can make its next step: a fence waits until it is in force, a close for its writes."""
+    """Whether a storage operation can go on: a fence waits until it is in force, a close for its writes."""
     effect = request.effect
     if isinstance(effect, fx.FenceInstance) and request.stage == 1:
         return world.storage.is_fenced(effect.instance)

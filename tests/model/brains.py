@@ -1,8 +1,8 @@
 """Machines as values: a machine's state is its snapshot, so a transition is a function that can be remembered.
 
 A clock that only grows would make every state new. Times are therefore kept relative: the machine always believes it
-is ``BASE_MS`` when it steps, and ``shift`` moves every absolute time in its snapshot back when the clock goes on. Absolute
-times are recognised by their size: nothing else in a snapshot is near ``BASE_MS``.
+is ``BASE_MS`` when it steps, and ``shift`` moves every absolute time in its snapshot back when the clock goes on.
+Absolute times are recognised by their size: nothing else in a snapshot is near ``BASE_MS``.
 """
 
 import re

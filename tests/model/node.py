@@ -53,8 +53,8 @@ class Answer(msgspec.Struct, frozen=True):
 _COPIED = ("timers", "beats", "services", "rights", "heard", "evidence", "claims")
 _PLAIN = (
     "name", "boot", "power", "frozen", "agent", "incarnation", "brain", "session", "connected", "wants_session",
-    "cut", "storage_cut", "lying", "lied", "storage_told", "mirrors", "inbox", "outbox", "hanging", "local", "arrivals", "answers",
-    "listens", "server", "gave_away", "unsettled",
+    "cut", "storage_cut", "lying", "lied", "storage_told", "mirrors", "inbox", "outbox", "hanging", "local",
+    "arrivals", "answers", "listens", "server", "gave_away", "unsettled",
 )  # fmt: skip
 
 

@@ -15,10 +15,10 @@ WITHOUT_VOLUME = ServiceSpec(name=ServiceName("cron"), run="singleton", address=
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes, services, timers, and how late things may be.
 
-    ``fence_slack_ms`` and ``write_slack_ms`` bound how long a fence needs to take effect and a write to land; everything
-    else under way is settled, in any order, before the clock goes on. ``reduce``: what concerns only one node is taken
-    before what several nodes share, and faults strike between shared steps; all orders of shared steps and of the local
-    steps of one node remain.
+    ``fence_slack_ms`` and ``write_slack_ms`` bound how long a fence needs to take effect and a write to land;
+    everything else under way is settled, in any order, before the clock goes on. ``reduce``: what concerns only one
+    node is taken before what several nodes share, and faults strike between shared steps; all orders of shared steps
+    and of the local steps of one node remain.
     """
 
     names: tuple[str, ...]

@@ -62,7 +62,8 @@ def check_commit(world: "World", node: "Node", session: int, before: Coordinatio
         service = path.rsplit("/", 1)[1]
         new = znode.data
         old = known.data if known is not None else TermRecord(epoch=0)
-        assert isinstance(new, TermRecord) and isinstance(old, TermRecord)
+        assert isinstance(new, TermRecord)
+        assert isinstance(old, TermRecord)
         if new.epoch != old.epoch:
             _check_claim(service, session, old, new, before, after)
         else:
@@ -95,7 +96,9 @@ def _check_same_epoch(
     added = [instance for instance in new.identities if instance not in old.identities]
     if added:
         require(2, owner_of_lease(after, service) == session, f"identity {added} recorded without the lease")
-        require(3, not new.unfenced or not dropped_late(old, new), f"identity recorded while {new.unfenced} is unfenced")
+        require(
+            3, not new.unfenced or not dropped_late(old, new), f"identity recorded while {new.unfenced} is unfenced"
+        )
     gone = [instance for instance in old.identities if instance not in new.identities]
     for instance in gone:
         kept = instance in new.unfenced or instance in new.released or instance in new.blocked
@@ -201,9 +204,13 @@ def _check_begin(world: "World", node: "Node", effect: fx.OpenVolume | fx.StartS
         require(2, effect.instance in world.zk.recorded, f"{effect.service} starts on unrecorded {effect.instance}")
     else:
         how = world.zk.ended.get(lease_path(effect.service), "")
-        clean = how in ("", "expired", "closed by itself") or (how == "removed" and effect.service not in world.options.volumes)
+        clean = how in ("", "expired", "closed by itself") or (
+            how == "removed" and effect.service not in world.options.volumes
+        )
         waited = world.now - claim[1] >= world.options.timing.no_volume_wait_ms
-        require(7, clean or waited, f"{effect.service} starts {world.now - claim[1]} ms after a claim; the lease was {how}")
+        require(
+            7, clean or waited, f"{effect.service} starts {world.now - claim[1]} ms after a claim; the lease was {how}"
+        )
 
 
 def _check_go_on(world: "World", node: "Node", effect: fx.ResumeService | fx.AnnounceAddress) -> None:

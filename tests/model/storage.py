@@ -37,7 +37,20 @@ class Flight(msgspec.Struct, frozen=True):
 class Storage:
     """Truth about the volume. Mutable; ``copy`` before changing one that is shared."""
 
-    __slots__ = ("_key", "acked", "blocked", "content", "flights", "instances", "opened", "payload", "requests", "set_at", "stalled", "writer")
+    __slots__ = (
+        "_key",
+        "acked",
+        "blocked",
+        "content",
+        "flights",
+        "instances",
+        "opened",
+        "payload",
+        "requests",
+        "set_at",
+        "stalled",
+        "writer",
+    )
 
     def __init__(self) -> None:
         self.instances: dict[Instance, str] = {}  # open, closed, dead

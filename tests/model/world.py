@@ -1,7 +1,7 @@
 """The small world: real machines, a small ZooKeeper, a small storage, and one action at a time.
 
-``enabled`` lists everything that may happen next and ``apply`` makes one of them happen, so that a walk over a world is a
-choice of actions. A world is copied on write: ``branch`` is cheap.
+``enabled`` lists everything that may happen next and ``apply`` makes one of them happen, so that a walk over a world is
+a choice of actions. A world is copied on write: ``branch`` is cheap.
 """
 
 import msgspec
@@ -205,4 +205,3 @@ def _covers(root: str, depth: str, change: Change) -> bool:
     if depth == "names" and change.data is not None and change.version > 0:
         return False
     return matches(change.path, root, depth)
-

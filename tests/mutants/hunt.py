@@ -14,7 +14,7 @@ from tests.mutants.planted import Mutant
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("core", "twin", "drivers", "catalog", "racks", "scenarios", "tests", "pyproject.toml")
 DETECTORS: tuple[tuple[str, ...], ...] = (
-    ("tests/unit/test_rules.py",),
+    ("tests/unit/test_rules.py", "tests/unit/test_rules_of_nodes.py"),
     ("tests/property/test_machine_rules.py",),
     ("tests/model/test_model.py",),
     ("tests/sim",),
@@ -73,7 +73,18 @@ def hunt(mutant: Mutant, tree: Path) -> Catch:
 def caught_by(detector: tuple[str, ...], tree: Path) -> str:
     """The first test of a detector that fails in this tree; empty if all pass."""
     environment = dict(os.environ, PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1", MODEL_STATES="1500")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "--tb=no", "-p", "no:cacheprovider", *detector]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "--no-header",
+        "--tb=no",
+        "-p",
+        "no:cacheprovider",
+        *detector,
+    ]
     try:
         done = subprocess.run(
             command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX, check=False

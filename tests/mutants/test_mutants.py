@@ -1,6 +1,6 @@
 """Every planted bug is caught by the suite; the table says by which test.
 
-``MUTANTS_TABLE=FILE`` also writes the table as Markdown (``docs/generated/mutants.md``).
+``MUTANTS_TABLE=FILE`` also writes the table as Markdown (``docs/mutants.md``).
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Three real machines in the small world, for walks that nobody planned: anything may be late, lost or dead at any time."""
+"""Real machines in the small world, for walks that nobody planned: anything may be late, lost or dead at any time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,9 @@ from tests.model.coordination import Znode
 from tests.model.options import Options
 from tests.model.world import World
 
-DB = ServiceSpec(name=ServiceName("db"), run="singleton", volume=VolumeName("vol"), address="10.0.0.1", cores=1, start_ms_max=3_000)
+DB = ServiceSpec(
+    name=ServiceName("db"), run="singleton", volume=VolumeName("vol"), address="10.0.0.1", cores=1, start_ms_max=3_000
+)
 CRON = ServiceSpec(name=ServiceName("cron"), run="singleton", address="10.0.0.2", cores=1, power_fence=True)
 DNS = ServiceSpec(name=ServiceName("dns"), run="everywhere", cores=1)
 TIMING = Timing(

@@ -282,8 +282,8 @@ def an_older_order_follows(truth: Truth) -> None:
 
 
 def a_node_that_came_back_is_cycled(truth: Truth) -> None:
-    noted(truth, 8_000, N2, "power_ordered", node="n1")
-    power(truth, 8_050, N1, "up", boot=2)
+    noted(truth, 6_000, N2, "power_ordered", node="n1")
+    noted(truth, 6_900, N1, "joined", node="n1")
     ordered(truth, 8_100, N1)
 
 

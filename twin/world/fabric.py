@@ -18,7 +18,7 @@ STORAGE = NodeId("storage")
 
 
 class Network:
-    """One network: switches, nodes, links, and what is wrong with them. Components and answers are kept until a change."""
+    """One network: switches, nodes, links, what is wrong with them. Components and answers are kept until a change."""
 
     def __init__(self) -> None:
         self.graph = nx.Graph()

@@ -70,6 +70,7 @@ class Ensemble:
         self._feeds: dict[NodeId, Feed] = {}
         self._blocked: dict[NodeId, int] = {}
         self._waiting: dict[NodeId, list[Callable[[], None]]] = {}
+        self._late: dict[NodeId, None] = {}
         self._founder = NO_NODE
         self._listeners: list[Callable[[], None]] = []
         self._told: tuple[NodeId, bool] = (NO_NODE, False)
@@ -134,12 +135,17 @@ class Ensemble:
     # -- what happens to servers and sessions --------------------------------------------------------------------------
 
     def server_up(self, node: NodeId) -> None:
-        """Start the configured server of a node whose system is up; nothing happens if there is none."""
-        if self._quorum.server(node).configured and self._peers.alive(node):
+        """Start the configured server of a node whose system is up, of a frozen one when it goes on."""
+        if not self._quorum.server(node).configured:
+            return
+        if self._peers.alive(node):
             self._quorum.start(node)
+        else:
+            self._late[node] = None
 
     def server_down(self, node: NodeId, lose_data: bool = False, *, silent: bool = False) -> None:
         """End a server's process. ``silent``: its machine is gone, so the others notice by time-outs only."""
+        self._late.pop(node, None)
         self._quorum.stop(node, silent)
         if lose_data:
             server = self._quorum.server(node)
@@ -150,8 +156,11 @@ class Ensemble:
         self._quorum.freeze(node)
 
     def server_thaw(self, node: NodeId) -> None:
-        """Let a frozen server go on."""
+        """Let a frozen server go on, or one start that should have been started meanwhile."""
         self._quorum.thaw(node)
+        if node in self._late:
+            del self._late[node]
+            self._quorum.start(node)
 
     def server_slow(self, node: NodeId, ms: int) -> None:
         """Let each sync of a server's log take ``ms`` longer; 0 ends it."""

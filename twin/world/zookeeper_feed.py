@@ -106,11 +106,14 @@ class Feed:
     def _interested(self, entry: Logged) -> list[Bucket]:
         buckets = self._buckets
         path = entry.change.path
-        keys = [(above, "tree") for above in ancestry(path)]
-        keys.append((path, "one"))
-        if entry.structural:
-            keys.append((parent(path), "names"))
-        return [buckets[key] for key in keys if key in buckets]
+        found = [bucket for above in ancestry(path) if (bucket := buckets.get((above, "tree"))) is not None]
+        one = buckets.get((path, "one"))
+        if one is not None:
+            found.append(one)
+        names = buckets.get((parent(path), "names")) if entry.structural else None
+        if names is not None:
+            found.append(names)
+        return found
 
     def _broadcast(self) -> None:
         _cancel(self._flush)

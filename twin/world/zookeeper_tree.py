@@ -4,6 +4,7 @@ A znode is the ``Change`` that made it what it is, so a listing is a tuple of ex
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -40,7 +41,8 @@ class Rejected(msgspec.Struct, frozen=True):
     detail: str
 
 
-def ancestry(path: str) -> list[str]:
+@lru_cache(maxsize=1 << 14)
+def ancestry(path: str) -> tuple[str, ...]:
     """Return the path itself and every path above it, longest first."""
     found = [path]
     cut = path.rfind("/")
@@ -48,7 +50,7 @@ def ancestry(path: str) -> list[str]:
         path = path[:cut]
         found.append(path)
         cut = path.rfind("/")
-    return found
+    return tuple(found)
 
 
 def parent(path: str) -> str:
