@@ -144,8 +144,8 @@ class Host:
         effects = self.machine.step(event)
         self.steps += 1
         self._record(event, effects)
-        if around.on_step is not None and (type(event) is not BeatAnswered or len(effects) > 1):
-            around.on_step(self.machine)
+        if around.on_step is not None and type(event) is not BeatAnswered:
+            around.on_step(self.machine)  # a beat judges its own service only, the others follow with the next event
         ports = self._ports
         for effect in effects:
             if ports is not None and self.alive:

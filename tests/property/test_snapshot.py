@@ -1,4 +1,4 @@
-"""A snapshot is the whole machine: what comes after it comes out the same, so any segment of a journal replays alone."""
+"""A snapshot is the whole machine: what follows comes out the same, so any segment of a journal replays alone."""
 
 from functools import cache
 from pathlib import Path
