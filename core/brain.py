@@ -24,8 +24,8 @@ from core.ring import Ring
 from core.specs import NodeSpec, ServiceSpec, Timing
 from core.state import Pending, Phase, State, Subject
 
-COPIES, ELECTION, ENSEMBLE_PART, DRAIN, BLOCKS = 1, 2, 4, 8, 16
-EVERYTHING = 31
+COPIES, ELECTION, ENSEMBLE_PART, DRAIN, BLOCKS, COUNTED = 1, 2, 4, 8, 16, 32
+EVERYTHING = 63
 """Parts of the machine that have to look around after an event, as bits of ``Brain.look``."""
 
 

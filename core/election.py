@@ -45,12 +45,24 @@ def _consider(b: Brain, spec: ServiceSpec) -> None:
         b.cancel(f"claim/{name}")
         return
     timer = f"claim/{name}"
+    if _waits(b, spec):
+        b.cancel(timer)  # looked at again as soon as what it needs is there
+        return
     at_ms = max(b.now, _not_before_ms(b, spec)) + rank * b.timing.claim_step_ms
-    if needs_met(b, spec):
-        at_ms = max(at_ms, b.now + b.timing.retry_ms_max)  # looked at again as soon as what it needs is there
     planned = b.state.timers.get(timer)
     if planned is None or at_ms < planned:
         b.timer(timer, at_ms)
+
+
+def _waits(b: Brain, spec: ServiceSpec) -> bool:
+    """Whether something that the service needs is missing; said once for each thing missing."""
+    missing, said = needs_met(b, spec), b.state.missing.get(spec.name, "")
+    if missing and missing != said:
+        b.note("needs_wait", spec.name, detail=missing)
+        b.state.missing[spec.name] = missing
+    elif said and not missing:
+        del b.state.missing[spec.name]
+    return bool(missing)
 
 
 def _nowhere(b: Brain, spec: ServiceSpec) -> None:
@@ -85,9 +97,5 @@ def on_timer(b: Brain, name: str) -> None:
     if b.term(name)[0] is None and b.now < turn_ms:
         b.timer(f"claim/{name}", turn_ms)  # better nodes have joined since this was planned
         return
-    missing = needs_met(b, spec)
-    if missing:
-        b.note("needs_wait", name, detail=missing)
-        b.timer_in(f"claim/{name}", b.timing.retry_ms_max)
-        return
-    singleton.claim(b, s)
+    if not _waits(b, spec):
+        singleton.claim(b, s)

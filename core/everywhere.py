@@ -39,12 +39,12 @@ def move(copy: Copy, trigger: str) -> None:
     copy.state = found
 
 
-def review(b: Brain) -> None:
-    """Start and stop copies so that what runs is what is wanted."""
+def review(b: Brain, counted_only: bool = False) -> None:
+    """Start and stop copies so that what runs is what is wanted; ``counted_only``: those that placement decides on."""
     for name, copy in b.state.copies.items():
-        if copy.state is C.STOPPING:
-            continue
         spec = b.specs[name]
+        if copy.state is C.STOPPING or (counted_only and spec.run != "count"):
+            continue
         wanted = _wanted(b, spec)
         if wanted and copy.state is C.IDLE:
             if not needs_met(b, spec):

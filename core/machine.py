@@ -19,7 +19,7 @@ from core import (
 )
 from core import effects as fx
 from core.assignments import Solvers
-from core.brain import BLOCKS, COPIES, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
+from core.brain import BLOCKS, COPIES, COUNTED, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
 from core.errors import InvariantViolation
 from core.events import (
     AnyEvent,
@@ -43,6 +43,9 @@ from core.shown import show
 from core.singleton_table import move
 from core.state import Copy, CopyState, Ending, Phase, Singleton, SingletonState, State, Subject
 from core.view import NodeView
+
+_ALOOF = (Subject.WARD, Subject.DOMAIN, Subject.BLOCK)
+"""Work for other nodes: its answers change nothing about what this node runs."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(State)
@@ -262,6 +265,8 @@ def _answer(b: Brain, event: OpSucceeded | OpFailed) -> bool:
     pending = b.state.ops.pop(event.op)
     if isinstance(event, OpFailed) and event.reason == "session" and pending.session == b.state.session != NO_SESSION:
         _session_ended(b)
+    elif pending.subject in _ALOOF:
+        b.look = 0
     match pending.subject:
         case Subject.SINGLETON:
             singleton.on_answer(b, pending, event)
@@ -296,10 +301,13 @@ def _timer(b: Brain, timer: str) -> bool:
         case "copy":
             everywhere.on_timer(b, b.state.copies[key])
         case "ward" | "look":
+            b.look = 0
             steward.on_timer(b, kind, NodeId(key))
         case "silent":
+            b.look = 0
             steward.on_silent_timer(b, NodeId(key))
         case "domain":
+            b.look = 0
             recovery.on_domain_timer(b, DomainId(key))
         case _:
             _plain_timer(b, kind)
@@ -336,8 +344,8 @@ def _react(b: Brain) -> None:
         return
     membership.register_if_stopped(b)
     look = b.look
-    if look & COPIES:
-        everywhere.review(b)
+    if look & (COPIES | COUNTED):
+        everywhere.review(b, counted_only=not look & COPIES)
     if not b.joined:
         return
     if b.arc_changed:
@@ -348,7 +356,7 @@ def _react(b: Brain) -> None:
         ensemble.review(b)
     if look & DRAIN:
         drain.review(b)
-    if look & BLOCKS or b.state.blocks:
+    if look & BLOCKS:
         blocks.review(b)
 
 

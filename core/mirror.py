@@ -1,7 +1,7 @@
 """What this machine knows of the shared records: deltas in, derived indexes kept up to date."""
 
 from core import brake, evidence, membership
-from core.brain import BLOCKS, COPIES, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
+from core.brain import BLOCKS, COPIES, COUNTED, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
 from core.events import RecordsChanged
 from core.ids import NodeId, ServiceName
 from core.records import (
@@ -23,7 +23,7 @@ from core.steward import on_node, on_power, on_synced, review_if_touched
 TREES = (MEMBERS, TERMS, LEASES, NODES, SERVICES)
 
 _LOOKS = {
-    "members": COPIES | ELECTION | ENSEMBLE_PART,
+    "members": COUNTED | ELECTION | ENSEMBLE_PART | BLOCKS,
     "leases": COPIES | ELECTION | DRAIN,
     "terms": COPIES | ELECTION | DRAIN | BLOCKS,
     "cluster": ENSEMBLE_PART | DRAIN,

@@ -68,6 +68,7 @@ def _pending(b: Brain) -> tuple[str, ...]:
         if s.state in _WAITS:
             said.append(f"{s.name} epoch {Epoch(s.epoch)} on {b.me.id} waits for {_WAITS[s.state]}")
     said += [f"no fit node has room for {name}" for name in state.nowhere]
+    said += [f"{name} is not claimed by {b.me.id}: {why}" for name, why in state.missing.items()]
     for c in state.copies.values():
         if c.state not in (CopyState.IDLE, CopyState.RUNNING):
             said.append(f"{c.name} on {b.me.id} is {c.state}")

@@ -210,6 +210,7 @@ class State(msgspec.Struct):
     drain_op: OpId = NO_OP
     unfit_until_ms: dict[str, int] = {}
     nowhere: dict[str, bool] = {}
+    missing: dict[str, str] = {}
     mirror: dict[str, Change] = {}
     singletons: dict[str, Singleton] = {}
     copies: dict[str, Copy] = {}
