@@ -28,11 +28,18 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Solver:
-    """A placement that can be brought to the input of any of the machines that share it; ``key`` names its input."""
+    """A placement that can be brought to the input of any of the machines that share it; ``key`` names its input.
 
-    def __init__(self, services: tuple[ServiceSpec, ...]) -> None:
+    Machines of the inventory keep their share of their fault domain's weight while they are away, so that the loss of
+    one moves nothing but what it ran.
+    """
+
+    def __init__(self, services: tuple[ServiceSpec, ...], inventory: tuple[NodeSpec, ...]) -> None:
         self.key = 0
         self.placement = Placement()
+        self._inventory = {node.id: node for node in inventory}
+        for node in inventory:
+            self.placement.set_node(node, fit=False)
         self._placed = [spec for spec in services if spec.run != "everywhere"]
         self._offers: dict[NodeId, Offer] = {}
         self._pins: dict[str, NodeId] = {}
@@ -61,7 +68,10 @@ class Solver:
     def _set(self, node: NodeId, offer: Offer | None) -> None:
         if offer is None:
             del self._offers[node]
-            self.placement.remove_node(node)
+            if node in self._inventory:
+                self.placement.set_node(self._inventory[node], fit=False)
+            else:
+                self.placement.remove_node(node)
             return
         self._offers[node] = offer
         for spec in self._placed:
@@ -70,7 +80,7 @@ class Solver:
         self.placement.set_node(offer.node, offer.fit)
 
 
-Solvers = dict[tuple[ServiceSpec, ...], Solver]
+Solvers = dict[tuple[tuple[ServiceSpec, ...], tuple[NodeSpec, ...]], Solver]
 """The solvers that the machines of one process share, by what they place."""
 
 
@@ -79,10 +89,13 @@ class Assignments:
 
     __slots__ = ("_changed", "_key", "_offers", "_pins", "_solver", "_was")
 
-    def __init__(self, services: tuple[ServiceSpec, ...], shared: Solvers) -> None:
-        if services not in shared:
-            shared[services] = Solver(services)
-        self._solver = shared[services]
+    def __init__(
+        self, services: tuple[ServiceSpec, ...], shared: Solvers, inventory: tuple[NodeSpec, ...] = ()
+    ) -> None:
+        what = (services, inventory)
+        if what not in shared:
+            shared[what] = Solver(services, inventory)
+        self._solver = shared[what]
         self._offers: dict[NodeId, Offer] = {}
         self._pins: dict[str, NodeId] = {}
         self._key = self._was = 0

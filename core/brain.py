@@ -61,7 +61,7 @@ class Brain:
         self.look = 0
         self.out: list[fx.AnyEffect] = []
         self.members: dict[NodeId, MemberRecord] = {}
-        self.placement = Assignments(opening.services, shared)
+        self.placement = Assignments(opening.services, shared, opening.inventory)
         self.ring = Ring()
 
     # -- effects -------------------------------------------------------------------------------------------------------

@@ -60,12 +60,17 @@ def _first_wait_ms(b: Brain, record: NodeRecord) -> int:
         case L.DISCOVERED:
             return b.timing.retry_ms
         case L.LOST:
-            back = min(b.timing.backoff_ms * record.attempts, b.timing.backoff_ms_max)
-            return 0 if _must_fence(b, record) else b.timing.recover_ms + back
+            return 0 if _must_fence(b, record) else b.timing.recover_ms + _backoff_ms(b, record)
         case L.BOOTING:
-            return b.timing.boot_ms_max
+            return b.timing.boot_ms_max + _backoff_ms(b, record)
         case _:
             return 2 * b.timing.power_ms_max
+
+
+def _backoff_ms(b: Brain, record: NodeRecord) -> int:
+    """How much longer to leave a node alone that has been powered before: doubling with every attempt."""
+    tried = record.attempts - 1
+    return min(b.timing.backoff_ms << min(tried, 16), b.timing.backoff_ms_max) if tried >= 0 else 0
 
 
 def _must_fence(b: Brain, record: NodeRecord) -> bool:
@@ -96,7 +101,8 @@ def on_answer(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) ->
         if isinstance(result, Committed) and ward.record is not None and (ward.record.state, "powered") in TRANSITIONS:
             ward.record = msgspec.structs.replace(ward.record, state=after(ward.record.state, "powered"))
             ward.version = max(ward.version, result.versions[0])
-        b.timer_in(f"ward/{ward.node}", b.timing.boot_ms_max)
+        wait_ms = b.timing.boot_ms_max if ward.record is None else _first_wait_ms(b, ward.record)
+        b.timer_in(f"ward/{ward.node}", wait_ms)
         work = b.state.domains.get(ward.record.power_domain) if ward.record is not None else None
         if work is not None and ward.record is not None:
             pump(b, ward.record.power_domain, work)
