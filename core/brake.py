@@ -29,10 +29,12 @@ def on_return(b: Brain, node: NodeId) -> None:
     b.state.brake.missing.pop(node, None)
     if b.state.brake.losses:
         b.state.brake.losses = [loss for loss in b.state.brake.losses if loss.node != node]
+    if b.state.brake.engaged and "brake" not in b.state.timers:
+        b.timer_in("brake", b.timing.brake_hold_ms)
 
 
 def on_timer(b: Brain) -> None:
-    """Release after a calm time, but never while the missing may be the healthy majority."""
+    """Release after a calm time, but never while the missing may be the healthy majority: then after a return."""
     brake = b.state.brake
     if not brake.engaged:
         return
@@ -40,5 +42,3 @@ def on_timer(b: Brain) -> None:
         brake.engaged = False
         brake.missing = {}
         b.note("brake_released")
-    else:
-        b.timer_in("brake", b.timing.brake_hold_ms)

@@ -10,6 +10,8 @@ from core.state import NO_OP, Ending, Singleton, SingletonState, Subject
 
 S = SingletonState
 ME = Subject.SINGLETON
+STAY_ROUNDS = 4
+"""A holder that nobody could do better than looks again after this many stall times."""
 _RANK = {Ending.NONE: 0, Ending.HAND_OVER: 1, Ending.GIVE_UP: 2, Ending.DROP: 3}
 
 
@@ -204,6 +206,7 @@ def on_stall_timer(b: Brain, s: Singleton) -> None:
         else:
             end(b, s, Ending.GIVE_UP, f"no progress while {s.state}")
     else:
+        if not s.stayed:
+            b.note("stayed", s.name, epoch=s.epoch, detail=s.state)
         s.stayed = True
-        b.note("stayed", s.name, epoch=s.epoch, detail=s.state)
-        watch_for_stall(b, s)
+        b.timer_in(f"stall/{s.name}", STAY_ROUNDS * b.timing.stall_ms)

@@ -1,5 +1,7 @@
 """What this machine knows of the shared records: deltas in, derived indexes kept up to date."""
 
+from collections.abc import Callable
+
 from core import brake, evidence, membership
 from core.brain import BLOCKS, COPIES, COUNTED, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
 from core.events import RecordsChanged
@@ -9,7 +11,6 @@ from core.records import (
     LEASES,
     MEMBERS,
     NODES,
-    POWER,
     SERVICES,
     TERMS,
     Change,
@@ -21,15 +22,6 @@ from core.recovery import on_domain
 from core.steward import on_node, on_power, on_synced, review_if_touched
 
 TREES = (MEMBERS, TERMS, LEASES, NODES, SERVICES)
-
-_LOOKS = {
-    "members": COUNTED | ELECTION | ENSEMBLE_PART | BLOCKS,
-    "leases": COPIES | ELECTION | DRAIN,
-    "terms": COPIES | ELECTION | DRAIN | BLOCKS,
-    "cluster": ENSEMBLE_PART | DRAIN,
-    "config": ENSEMBLE_PART | DRAIN,
-}
-"""Which parts look around when a record of this kind changes (by the second name of its path)."""
 
 
 def apply(b: Brain, event: RecordsChanged) -> None:
@@ -66,20 +58,15 @@ def _vanish_unlisted(b: Brain, event: RecordsChanged) -> None:
 
 
 def _take(b: Brain, change: Change, known: Change | None) -> None:
-    path = change.path
-    b.look |= _LOOKS.get(path.split("/", 3)[2], 0)
-    if path.startswith(MEMBERS):
+    kind = change.path.split("/", 3)[2]
+    if kind == "members":
+        b.look |= COUNTED | ELECTION | ENSEMBLE_PART | BLOCKS
         _member(b, change, known)
-    elif path.startswith(LEASES):
-        _lease(b, change)
-    elif path.startswith(TERMS):
-        _term(b, change)
-    elif path.startswith(NODES):
-        on_node(b, change)
-    elif path.startswith(POWER):
-        on_power(b, change)
-    elif path.startswith(DOMAINS):
-        on_domain(b, change)
+        return
+    look, take = _KINDS.get(kind, _NOTHING)
+    b.look |= look
+    if take is not None:
+        take(b, change)
 
 
 def _root_synced(b: Brain, root: str) -> None:
@@ -162,3 +149,16 @@ def rebuild(b: Brain) -> None:
     for path, change in b.state.mirror.items():
         if path.startswith(LEASES):
             _lease(b, change)
+
+
+_NOTHING: tuple[int, Callable[[Brain, Change], None] | None] = (0, None)
+_KINDS: dict[str, tuple[int, Callable[[Brain, Change], None] | None]] = {
+    "leases": (COPIES | ELECTION | DRAIN, _lease),
+    "terms": (COPIES | ELECTION | DRAIN | BLOCKS, _term),
+    "nodes": (0, on_node),
+    "power": (0, on_power),
+    "domains": (0, on_domain),
+    "cluster": (ENSEMBLE_PART | DRAIN, None),
+    "config": (ENSEMBLE_PART | DRAIN, None),
+}
+"""For each kind of record (the second name of its path): which parts look around when one changes, and who takes it."""

@@ -247,7 +247,7 @@ def pump(b: Brain, domain: DomainId, work: DomainWork) -> None:
     if chosen or work.releasing or confirmed:
         _commit_orders(b, domain, work, taken, chosen)
     elif work.waiting:
-        b.timer_in(f"domain/{domain}", b.timing.boot_ms_max // 4)
+        b.timer_in(f"domain/{domain}", b.timing.boot_ms_max)
     else:
         _drop_if_idle(b, domain, work)
 

@@ -32,8 +32,8 @@ L = Lifecycle
 
 def review_if_touched(b: Brain, node: NodeId) -> None:
     """Remember to look at our wards again if a change of this node can have changed them."""
-    if node in b.state.wards or b.ring.touches(b.me.id, node):
-        b.arc_changed = True
+    if not b.arc_changed:
+        b.arc_changed = node in b.state.wards or b.ring.touches(b.me.id, node)
 
 
 def start_over(b: Brain) -> None:

@@ -20,6 +20,9 @@ from twin.world.processes import Processes
 
 Outcome = Literal["ok", "refused", "unanswered"]
 
+DEAD_MS, DEAD_ROUNDS = 30_000, 40
+"""In capacity fidelity a path that has been broken for this long is asked only every so many rounds, until something
+in the world changes."""
 OUTSTANDING_MAX = 4
 """Questions of one beat on their way at once; more are not asked, so that a dead path fills no memory."""
 
@@ -49,11 +52,11 @@ class Checks(Protocol):
 class Beat:
     """One standing beat. ``asked_ms`` is the latest question known to be answered ok (own clock)."""
 
-    __slots__ = ("active", "asked_ms", "begun_ms", "chain", "implicit", "order", "outstanding")
+    __slots__ = ("active", "asked_ms", "begun_ms", "chain", "explicit_ms", "implicit", "order", "outstanding")
 
     def __init__(self, order: fx.StartBeat, begun_ms: int) -> None:
         self.order = order
-        self.begun_ms = begun_ms
+        self.begun_ms = self.explicit_ms = begun_ms
         self.asked_ms = -1
         self.outstanding = 0
         self.chain = 0
@@ -143,6 +146,14 @@ class Evidence:
         for beat in list(self._beats.values()):
             if beat.active and beat.implicit and not self._healthy(beat):
                 self._go_explicit(beat)
+            elif beat.active and self._is_slow(beat) and self._healthy(beat):
+                beat.explicit_ms = self._setting.kernel.now
+                beat.chain += 1
+                self._tick(beat, beat.chain)
+
+    def _is_slow(self, beat: Beat) -> bool:
+        explicit_for_ms = self._setting.kernel.now - beat.explicit_ms
+        return self._setting.capacity and not beat.implicit and explicit_for_ms > DEAD_MS
 
     def _of(self, service: str) -> list[Beat]:
         name = ServiceName(service)
@@ -154,7 +165,8 @@ class Evidence:
     def _tick(self, beat: Beat, chain: int) -> None:
         if not beat.active or beat.implicit or chain != beat.chain:
             return
-        self._setting.processes.after(beat.order.every_ms, self._tick, beat, chain)
+        rounds = DEAD_ROUNDS if self._is_slow(beat) else 1
+        self._setting.processes.after(rounds * beat.order.every_ms, self._tick, beat, chain)
         if beat.outstanding < OUTSTANDING_MAX:
             self._ask(beat)
 
@@ -236,6 +248,7 @@ class Evidence:
         asked_ms = self._last_asked(beat)
         beat.implicit = False
         beat.asked_ms = asked_ms
+        beat.explicit_ms = self._setting.kernel.now
         beat.chain += 1
         every_ms = beat.order.every_ms
         passed_ms = (self._setting.kernel.now - beat.begun_ms) % every_ms
