@@ -28,6 +28,9 @@ COPIES, ELECTION, ENSEMBLE_PART, DRAIN, BLOCKS, COUNTED = 1, 2, 4, 8, 16, 32
 EVERYTHING = 63
 """Parts of the machine that have to look around after an event, as bits of ``Brain.look``."""
 
+QUIET = 4
+"""Unanswered transactions and reads in a row after which housekeeping slows down."""
+
 
 class Brain:
     """State and derived indexes of one machine, and the effects it has asked for in this step.
@@ -91,21 +94,21 @@ class Brain:
         if self.state.timers.pop(name, None) is not None:
             self.out.append(fx.CancelTimer(timer=name))
 
-    def op(self, subject: Subject, key: str, step: str) -> OpId:
+    def op(self, subject: Subject, key: str, step: str, quorum: bool = False) -> OpId:
         """Open an outstanding op; its answer goes to ``subject``."""
         op = OpId(self.state.next_op)
         self.state.next_op += 1
-        self.state.ops[op] = Pending(subject, key, step, self.state.now_at_ms, self.state.session)
+        self.state.ops[op] = Pending(subject, key, step, self.state.now_at_ms, self.state.session, quorum)
         return op
 
     def commit(self, subject: Subject, key: str, step: str, writes: tuple[fx.Write, ...]) -> OpId:
-        op = self.op(subject, key, step)
+        op = self.op(subject, key, step, quorum=True)
         limit = self.timing.commit_ms_max
         self.out.append(fx.Commit(op=op, session=self.state.session, writes=writes, ms_max=limit))
         return op
 
     def read(self, subject: Subject, key: str, step: str, paths: tuple[str, ...]) -> OpId:
-        op = self.op(subject, key, step)
+        op = self.op(subject, key, step, quorum=True)
         limit = self.timing.commit_ms_max
         self.out.append(fx.Read(op=op, session=self.state.session, paths=paths, ms_max=limit))
         return op
@@ -157,6 +160,14 @@ class Brain:
     def backoff(self, failures: int, key: str) -> int:
         """Delay before the next try: doubling from ``retry_ms`` to ``retry_ms_max``, spread by a hash of ``key``."""
         base = min(self.timing.retry_ms << min(failures, 16), self.timing.retry_ms_max)
+        return base + spread(f"{self.me.id}/{key}/{failures}", base // 4)
+
+    def calm_backoff(self, failures: int, key: str) -> int:
+        """Delay of what needs a quorum: as ``backoff``, but doubling up to ``ask_ms_max`` while none answers."""
+        silent = self.state.unanswered - QUIET
+        if silent <= 0:
+            return self.backoff(failures, key)
+        base = min(self.timing.retry_ms_max << min(silent, 16), self.timing.ask_ms_max)
         return base + spread(f"{self.me.id}/{key}/{failures}", base // 4)
 
 

@@ -104,4 +104,4 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
         if pending.step == "maintenance":
             b.note("maintenance")
     elif event.reason != "session":
-        b.timer_in("drain", b.backoff(2, "drain"))
+        b.timer_in("drain", b.calm_backoff(2, "drain"))

@@ -190,7 +190,7 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
         if pending.step == "reconfigure" and ok:
             b.note("ensemble_changed")
         if not ok:
-            b.timer_in("ensemble", b.backoff(3, "ensemble"))
+            b.timer_in("ensemble", b.calm_backoff(3, "ensemble"))
 
 
 def may_lose(b: Brain, node: NodeId, away: tuple[NodeId, ...]) -> bool:

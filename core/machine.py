@@ -267,6 +267,9 @@ def _answer(b: Brain, event: OpSucceeded | OpFailed) -> bool:
         _session_ended(b)
     elif pending.subject in _ALOOF:
         b.look = 0
+    if pending.quorum:
+        silent = isinstance(event, OpFailed) and event.reason in ("unanswered", "unavailable")
+        b.state.unanswered = b.state.unanswered + 1 if silent else 0
     match pending.subject:
         case Subject.SINGLETON:
             singleton.on_answer(b, pending, event)

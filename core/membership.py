@@ -96,7 +96,7 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
         return
     if isinstance(event, OpFailed):
         if event.reason != "session":
-            b.timer_in("join", b.backoff(b.state.attempts, "join"))
+            b.timer_in("join", b.calm_backoff(b.state.attempts, "join"))
             b.state.attempts += 1
         return
     match event.result:
@@ -240,7 +240,7 @@ def _refreshed(b: Brain, event: OpSucceeded | OpFailed) -> None:
     if isinstance(event, OpSucceeded) and isinstance(event.result, Committed):
         b.state.member_version = max(b.state.member_version, event.result.versions[0])
     elif isinstance(event, OpFailed) and event.reason != "session":
-        b.timer_in("refresh", b.backoff(1, "refresh"))
+        b.timer_in("refresh", b.calm_backoff(1, "refresh"))
 
 
 def on_own_member(b: Brain, change: Change) -> None:

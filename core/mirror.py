@@ -73,6 +73,11 @@ def _root_synced(b: Brain, root: str) -> None:
     """A path that does not exist is news too: its watcher must know that it was looked at."""
     if root in TREES:
         b.state.synced[root] = True
+        b.state.unanswered = 0
+        b.cancel("refresh")
+        for service in b.state.singletons:
+            if f"retry/{service}" in b.state.timers:
+                b.timer_in(f"retry/{service}", 0)  # a quorum answers again
         b.look = EVERYTHING
         b.arc_changed = True
     elif root.startswith(DOMAINS + "/"):

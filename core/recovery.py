@@ -295,7 +295,7 @@ def on_committed(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> N
     if isinstance(event, OpFailed) or not isinstance(event.result, Committed):
         for node in ordered:
             _refused(b, node)
-        b.timer_in(f"domain/{domain}", b.backoff(1, domain))
+        b.timer_in(f"domain/{domain}", b.calm_backoff(1, domain))
         return
     versions = event.result.versions
     work.version = max(work.version, versions[0])
@@ -318,7 +318,7 @@ def _refused(b: Brain, node: NodeId) -> None:
     record, power = b.record(node_path(node)), b.record(power_path(node))
     ward.record = record if isinstance(record, NodeRecord) else None
     ward.power = power if isinstance(power, PowerRecord) else None
-    b.timer_in(f"look/{node}", b.backoff(2, node))
+    b.timer_in(f"look/{node}", b.calm_backoff(2, node))
 
 
 def _send(b: Brain, ward: Ward, deadline_ms: int) -> None:

@@ -352,7 +352,7 @@ def _start_failed(b: Brain, s: Singleton, event: OpFailed) -> None:
 
 
 def _retry(b: Brain, s: Singleton) -> None:
-    b.timer_in(f"retry/{s.name}", b.backoff(0, s.name))
+    b.timer_in(f"retry/{s.name}", b.calm_backoff(0, s.name))
 
 
 def on_exited(b: Brain, s: Singleton, detail: str) -> None:

@@ -27,13 +27,15 @@ class Subject(StrEnum):
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
-    """An outstanding op: whose it is, of which key, at which step, when it was asked, and in which session."""
+    """An outstanding op: whose it is, of which key, at which step, when it was asked, in which session, and whether
+    only a quorum can answer it."""
 
     subject: Subject
     key: str
     step: str
     asked_ms: int
     session: SessionId = NO_SESSION
+    quorum: bool = False
 
 
 class SingletonState(StrEnum):
@@ -207,6 +209,7 @@ class State(msgspec.Struct):
     member_op: OpId = NO_OP
     synced: dict[str, bool] = {}
     attempts: int = 0
+    unanswered: int = 0
     drain_op: OpId = NO_OP
     unfit_until_ms: dict[str, int] = {}
     nowhere: dict[str, bool] = {}

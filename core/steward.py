@@ -236,13 +236,13 @@ def _silent_answer(b: Brain, ward: Ward, event: OpSucceeded | OpFailed) -> None:
     if not ward.told_not_off:
         ward.told_not_off = True
         b.note("not_off", node=ward.node)
-    b.timer_in(f"silent/{ward.node}", b.timing.suspect_ms)
+    b.timer_in(f"silent/{ward.node}", max(b.timing.suspect_ms, b.calm_backoff(0, ward.node)))
 
 
 def _marked(b: Brain, ward: Ward, event: OpSucceeded | OpFailed) -> None:
     """The early-close mark is durable: close exactly the session that was read before the BMC was asked."""
     if isinstance(event, OpFailed):
-        b.timer_in(f"silent/{ward.node}", b.timing.suspect_ms)
+        b.timer_in(f"silent/{ward.node}", max(b.timing.suspect_ms, b.calm_backoff(0, ward.node)))
         return
     op = b.op(ME, ward.node, "close")
     b.emit(fx.CloseSession(op=op, session=ward.session, ms_max=b.timing.commit_ms_max))
@@ -275,7 +275,7 @@ def _step_done(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) -
         case "check_gone":
             _checked_gone(b, ward, event)
         case "mark":
-            b.timer_in(f"look/{ward.node}", b.backoff(0 if isinstance(event, OpSucceeded) else 2, ward.node))
+            b.timer_in(f"look/{ward.node}", b.calm_backoff(0 if isinstance(event, OpSucceeded) else 2, ward.node))
         case _:
             recovery.on_answer(b, ward, step, event)
 
@@ -283,7 +283,7 @@ def _step_done(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) -
 def _checked_gone(b: Brain, ward: Ward, event: OpSucceeded | OpFailed) -> None:
     """Declare a ward lost only if its presence is really gone, against the record version read with it."""
     if isinstance(event, OpFailed) or not isinstance(event.result, ReadBack):
-        b.timer_in(f"look/{ward.node}", b.backoff(1, ward.node))
+        b.timer_in(f"look/{ward.node}", b.calm_backoff(1, ward.node))
         return
     presence, node = event.result.changes
     record = node.data
