@@ -8,6 +8,8 @@ from bench.running import ROOT, run
 from bench.table import Row
 
 TARGET_MS = 20_000
+"""For all recorded years; the scenario replays some of them, and the target is shared out by time."""
+RECORDED_YEARS = 8.63
 DATA = Path(os.environ.get("MOXIE_DATA", ROOT.parent / "shared" / "data"))
 RECORDED = DATA / "failures" / "lanl" / "LA-UR-05-7318-failure-data-1996-2005.csv.xz"
 
@@ -22,8 +24,8 @@ def rows() -> Iterator[Row]:
         yield Row(
             what=f"{name}: {years:.1f} years",
             measured=f"{wall_ms / 1_000:.1f} s",
-            target=f"<= {TARGET_MS // 1_000} s",
-            ok=wall_ms <= TARGET_MS,
+            target=f"<= {TARGET_MS / 1_000 * years / RECORDED_YEARS:.1f} s",
+            ok=wall_ms <= TARGET_MS * years / RECORDED_YEARS,
         )
         yield Row(what=f"{name}: failovers", measured=f"{len(outcome['failovers']):,}")
         for service, down_ms in outcome["unavailable_ms"].items():
