@@ -259,7 +259,7 @@ class Storage:
         for listener in self._on_change:
             listener()
 
-    # -- inside ---------------------------------------------------------------------------------------------------------
+    # -- inside -------------------------------------------------------------------------------------------------------
 
     def _healthy(self) -> bool:
         return self.map.inactive == 0 and not self.writes.stalled
