@@ -50,7 +50,7 @@ test: setup ## all tests
 quick: setup ## unit and tidy tests only
 	@$(BIN)/python -m pytest -q tests/unit tests/tidy
 
-model: setup ## the exhaustive exploration, deeper than in `make test` (about an hour)
+model: setup ## the exploration of two machines, deeper than in `make test` (about an hour)
 	@MODEL_STATES=$${MODEL_STATES:-300000} MODEL_SECONDS=$${MODEL_SECONDS:-600} \
 		$(BIN)/python -m pytest -q -n auto tests/model
 

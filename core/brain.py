@@ -10,7 +10,6 @@ from core.ids import NO_EPOCH, Epoch, NodeId, OpId, ServiceName, SessionId
 from core.journal import Opening
 from core.notes import NOTES
 from core.records import (
-    MEMBERS,
     AnyRecord,
     Change,
     LeaseRecord,
@@ -174,10 +173,6 @@ class Brain:
 def spread(key: str, limit: int) -> int:
     """A number in ``0..limit-1`` that depends on nothing but the key (0 if ``limit`` is below 2)."""
     return jitter(key, limit) if limit > 1 else 0
-
-
-def is_member_path(path: str) -> bool:
-    return path.startswith(MEMBERS + "/")
 
 
 def replace_term(term: TermRecord, **fields: object) -> TermRecord:

@@ -222,7 +222,6 @@ class State(msgspec.Struct):
     blocks: dict[str, int] = {}
     brake: Brake = msgspec.field(default_factory=Brake)
     ensemble_op: OpId = NO_OP
-    ensemble_since_at_ms: int = -1
     dead_voters: dict[str, int] = {}
     listening: list[NodeId] = []
     timers: dict[str, int] = {}
