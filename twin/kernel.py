@@ -91,10 +91,6 @@ class Kernel:
             self.now = until_ms
         env._now = max(env._now, until_ms)
 
-    def next_ms(self) -> int | None:
-        """Time of the next entry in the queue (it may be a cancelled one), None if there is none."""
-        return int(self._env._queue[0][0]) if self._env._queue else None
-
     def _note_cancelled(self) -> None:
         self._cancelled += 1
         queue = self._env._queue

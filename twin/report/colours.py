@@ -1,6 +1,6 @@
 """The colours of the report, one place: conditions of nodes, services, phases of a failover."""
 
-from twin.story import BandKind, Level
+from twin.story import BandKind
 
 POWER: dict[str, str] = {"off": "#d5d9e0", "booting": "#dbe8fb", "up": "#f6f8fb", "frozen": "#e2d6f5"}
 MEMBERSHIP: dict[str, str] = {
@@ -20,15 +20,6 @@ FAINT = "#7a8594"
 LINE = "#e3e7ed"
 
 PHASES = {"detect": "#e3a6a2", "fence": "#8fb8e8", "start": "#8fd0ac"}
-
-LEVELS: dict[Level, str] = {
-    "fault": FAULT,
-    "heal": HEAL,
-    "bad": "#b0413e",
-    "good": "#27784f",
-    "info": INK,
-    "detail": FAINT,
-}
 
 
 def band(kind: BandKind) -> str:

@@ -190,10 +190,6 @@ class World:
         """Hex digest of the journal so far."""
         return self.recorder.digest() if self.recorder is not None else ""
 
-    def journal_lines(self) -> list[bytes]:
-        """The journal so far; empty unless the recorder keeps it."""
-        return self.recorder.lines() if self.recorder is not None else []
-
     # -- questions --------------------------------------------------------------------------------------------------
 
     def holder_of(self, service: str) -> NodeId:
