@@ -18,7 +18,7 @@ from core.machine import Machine
 from core.placement import Placement
 from core.records import Lifecycle, MemberRecord, NodeRecord, member_path, node_path
 from core.specs import NodeSpec, ServiceSpec, Timing
-from twin.catalog import load_catalog
+from formats.catalog import load_catalog
 
 SIZES = (10, 100, 1_000, 10_000)
 SECONDS = 1_500

@@ -7,12 +7,12 @@ import msgspec
 
 from core.errors import InputError
 from core.specs import Timing
-from twin.catalog import Catalog, check_fit, load_catalog
-from twin.hardware import RackFile
+from formats.catalog import Catalog, check_fit, load_catalog
+from formats.hardware import RackFile
+from formats.load import MS_MAX, Ms, PositiveMs, build, read_toml
+from formats.problems import Problems, one_of, text_table
+from formats.rack import load_rack
 from twin.inject import Planned
-from twin.load import MS_MAX, Ms, PositiveMs, build, read_toml
-from twin.problems import Problems, one_of, text_table
-from twin.rack import load_rack
 from twin.scenario_parts import check_expect, check_times, read_faults, read_timing
 from twin.synthetic import SyntheticRack, synthesize
 from twin.verdict import Verdict

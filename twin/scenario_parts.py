@@ -4,13 +4,13 @@ import msgspec
 
 from core.notes import NOTES
 from core.specs import Timing
+from formats.catalog import Catalog
+from formats.hardware import RackFile
+from formats.load import MS_MAX, build, keys_of
+from formats.problems import Problems, join, nearest, one_of, text_table
 from twin import targets
-from twin.catalog import Catalog
 from twin.faults import FAULTS, Fault
-from twin.hardware import RackFile
 from twin.inject import Planned
-from twin.load import MS_MAX, build, keys_of
-from twin.problems import Problems, join, nearest, one_of, text_table
 
 
 def read_faults(

@@ -5,8 +5,8 @@ from typing import Annotated
 import msgspec
 
 from core.ids import DomainId, NodeId, RackId
-from twin.hardware import Pdu, RackFile, Switch
-from twin.rack import NODES_MAX, DiskTable, NicTable, Template, make_server
+from formats.hardware import Pdu, RackFile, Switch
+from formats.rack import NODES_MAX, DiskTable, NicTable, Template, make_server
 
 
 class SyntheticRack(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,9 +17,9 @@ from typing import Literal, Protocol
 import msgspec
 
 from core.ids import NodeId
-from twin.catalog import Catalog
-from twin.hardware import RackFile
-from twin.problems import Problems, nearest, one_of
+from formats.catalog import Catalog
+from formats.hardware import RackFile
+from formats.problems import Problems, nearest, one_of
 
 TargetKind = Literal["nodes", "pdus", "switches", "none"]
 """What a fault strikes: nodes, whole power domains, switches, or nothing in particular (the storage, all)."""

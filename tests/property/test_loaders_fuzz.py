@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InputError
-from twin.catalog import load_catalog
+from formats.catalog import load_catalog
+from formats.rack import load_rack
 from twin.faults import FAULTS
-from twin.rack import load_rack
 from twin.scenario import load_scenario
 from twin.targets import parse
 

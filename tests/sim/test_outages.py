@@ -6,13 +6,13 @@ import pytest
 
 from core.ids import NodeId
 from core.specs import Timing
+from formats.catalog import load_catalog
+from formats.rack import load_rack
 from tests.sim.running import ROOT
-from twin.catalog import load_catalog
 from twin.failures.outage import FAULT_OF, Cause, FaultKind
 from twin.failures.outages import Outages
 from twin.failures.replay import Replay
 from twin.faults import FAULTS
-from twin.rack import load_rack
 from twin.recorder import Recorder
 from twin.world.clients import ClientLoad
 from twin.world.world import World

@@ -9,11 +9,11 @@ import pytest
 
 from core.ids import NodeId, ServiceName
 from core.specs import Timing
-from twin.catalog import load_catalog
+from formats.catalog import load_catalog
+from formats.rack import load_rack
 from twin.faults import FAULTS
 from twin.faults.base import Fault
 from twin.inject import Injector, Planned
-from twin.rack import load_rack
 from twin.targets import parse
 from twin.world.world import World
 

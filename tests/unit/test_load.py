@@ -6,9 +6,9 @@ import pytest
 
 from core.errors import InputError
 from core.specs import Timing
-from twin.catalog import find_cycle, load_catalog
+from formats.catalog import find_cycle, load_catalog
+from formats.rack import load_rack
 from twin.faults import FAULTS
-from twin.rack import load_rack
 from twin.scenario import find_scenarios, load_scenario, why
 from twin.synthetic import SyntheticRack, synthesize
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from core.ids import NO_NODE, NodeId
-from twin.catalog import load_catalog
-from twin.problems import Problems
-from twin.rack import load_rack
+from formats.catalog import load_catalog
+from formats.problems import Problems
+from formats.rack import load_rack
 from twin.targets import check, parse, resolve
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import msgspec
 
 from core.ids import DomainId, NodeId
-from twin.catalog import Catalog
-from twin.hardware import RackFile
-from twin.load import Ms, PositiveMs
-from twin.problems import Problems
+from formats.catalog import Catalog
+from formats.hardware import RackFile
+from formats.load import Ms, PositiveMs
+from formats.problems import Problems
 from twin.targets import TargetKind
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from core.ids import NodeId
+from formats.load import PositiveMs
 from twin.faults.base import Fault, Strike
-from twin.load import PositiveMs
 
 if TYPE_CHECKING:
     from twin.world.world import World

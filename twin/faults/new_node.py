@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from twin.catalog import Catalog
+from formats.catalog import Catalog
+from formats.hardware import RackFile
+from formats.problems import Problems
 from twin.faults.base import Fault, Strike
-from twin.hardware import RackFile
-from twin.problems import Problems
 
 if TYPE_CHECKING:
     from twin.world.world import World

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from core.ids import NodeId
+from formats.load import Ms
 from twin.faults.base import Fault, Strike
-from twin.load import Ms
 
 if TYPE_CHECKING:
     from twin.world.world import World

@@ -3,10 +3,10 @@
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from twin.catalog import Catalog
+from formats.catalog import Catalog
+from formats.hardware import RackFile
+from formats.problems import Problems, one_of
 from twin.faults.base import Fault, Strike
-from twin.hardware import RackFile
-from twin.problems import Problems, one_of
 
 if TYPE_CHECKING:
     from twin.world.world import World

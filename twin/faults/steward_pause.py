@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 from core.ids import NO_NODE, NodeId
 from core.records import PowerRecord, power_path
+from formats.load import Ms
 from twin.faults.base import Fault, Strike
-from twin.load import Ms
 
 if TYPE_CHECKING:
     from twin.world.world import World

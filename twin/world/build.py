@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 
 from core.ids import DomainId, NodeId, ServiceName
+from formats.catalog import Catalog, Spread
+from formats.hardware import RackFile, Server
 from twin.calibration import Calibration, Sampled
-from twin.catalog import Catalog, Spread
-from twin.hardware import RackFile, Server
 from twin.streams import Stream
 from twin.world.chassis import ChassisSpec, Restore
 from twin.world.fabric import Fabric

@@ -10,11 +10,11 @@ from core.journal import Opening
 from core.machine import Machine
 from core.records import MEMBERS, AnyRecord, Instance, LeaseRecord, MemberRecord, TermRecord, lease_path, term_path
 from core.specs import NodeSpec, ServiceSpec, Timing
+from formats.catalog import Catalog
+from formats.hardware import RackFile
 from twin import calibration as calibrations
 from twin.calibration import Calibration
-from twin.catalog import Catalog
 from twin.checkers import Setup
-from twin.hardware import RackFile
 from twin.host import Brain, Host
 from twin.kernel import Kernel
 from twin.recorder import Recorder

@@ -11,9 +11,9 @@ import msgspec
 
 from core.ids import DomainId, NodeId, RackId
 from core.specs import NodeSpec
-from twin.hardware import Disk, DiskKind, Nic, Pdu, RackFile, Server, Switch
-from twin.load import Name, build, read_toml
-from twin.problems import Problems, one_of
+from formats.hardware import Disk, DiskKind, Nic, Pdu, RackFile, Server, Switch
+from formats.load import Name, build, read_toml
+from formats.problems import Problems, one_of
 
 NODES_MAX = 100_000
 

@@ -8,8 +8,8 @@ import msgspec
 
 from core.ids import NO_VOLUME, ServiceName, VolumeName
 from core.specs import NodeSpec, Run, ServiceSpec
-from twin.load import Ms, Name, PositiveMs, build, read_toml
-from twin.problems import Problems, one_of
+from formats.load import Ms, Name, PositiveMs, build, read_toml
+from formats.problems import Problems, one_of
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,12 +43,26 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     every_ms: PositiveMs = 2_000
 
 
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """How a supervisor runs a service: a command of its own, or a systemd unit.
+
+    In ``command`` and ``env`` stand ``{mount}`` (where the volume is mounted), ``{address}``, ``{node}``, ``{epoch}``,
+    ``{service}`` and ``{run_dir}`` (a folder of its own, lost at boot).
+    """
+
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    unit: str = ""
+    stop_signal: Literal["TERM", "INT", "QUIT"] = "TERM"
+
+
 class CatalogService(msgspec.Struct, frozen=True, kw_only=True):
-    """One service: ``spec`` for the core, ``twin`` for the simulation, ``health`` for supervisors."""
+    """One service: ``spec`` for the core, ``twin`` for the simulation, ``health`` and ``process`` for supervisors."""
 
     spec: ServiceSpec
     twin: ServiceTiming
     health: Health
+    process: Process = Process()
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +130,7 @@ class ServiceTable(msgspec.Struct, frozen=True, kw_only=True):
     start_ms_max: PositiveMs = 30_000
     stop_ms_max: PositiveMs = 10_000
     health: Health = Health()
+    process: Process = Process()
     twin: TwinTable = TwinTable()
 
 
@@ -186,7 +201,7 @@ def _service(table: ServiceTable) -> CatalogService:
         recovery_ms=_spread(table.twin.recovery_ms),
         stop_ms=_spread(table.twin.stop_ms),
     )
-    return CatalogService(spec=spec, twin=timing, health=table.health)
+    return CatalogService(spec=spec, twin=timing, health=table.health, process=table.process)
 
 
 def _check(tables: CatalogTables, problems: Problems) -> None:

@@ -10,7 +10,7 @@ from math import isfinite
 
 from msgspec import inspect as mi
 
-from twin.problems import Problems, join, nearest, one_of, show
+from formats.problems import Problems, join, nearest, one_of, show
 
 
 def walk(value: object, kind: mi.Type, problems: Problems, key: str) -> None:

@@ -12,8 +12,8 @@ import msgspec
 from msgspec import inspect as mi
 
 from core.errors import InputError
-from twin.problems import Problems
-from twin.shape import walk
+from formats.problems import Problems
+from formats.shape import walk
 
 T = TypeVar("T")
 

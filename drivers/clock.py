@@ -1,0 +1,13 @@
+"""The one reader of the machine's clock: the node's own monotonic time, in milliseconds, the same for all processes."""
+
+import time
+
+
+def now_ms() -> int:
+    """Milliseconds of CLOCK_MONOTONIC: never runs backwards, and the same number in every process of one boot."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def wall_text() -> str:
+    """The time of day in UTC, ISO 8601, for log lines only; nothing is ever decided by it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
