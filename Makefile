@@ -6,6 +6,10 @@ STAMP := $(VENV)/.set-up
 REPORTS ?= reports
 PYTEST_ARGS ?= -q -n auto --dist loadgroup
 MAIN := scenarios/lose-the-holder
+LAB_ARGS ?=
+# What the real servers under test come from; on Debian, `make test` installs what is missing when it is root.
+DEBIAN := zookeeper ceph-mon ceph-mgr ceph-mgr-modules-core ceph-osd ceph-common ceph-base python3-rados python3-rbd \
+	qemu-utils qemu-block-extra qemu-system-common fuse3 e2fsprogs openipmi iproute2 nftables dbus util-linux procps
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,7 +19,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick model check fmt golden bench docs wheel clean
+.PHONY: help setup demo test quick packages lab fidelity model check fmt golden bench docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +48,20 @@ demo: setup ## a rack loses the node that holds its database: timeline, verdict 
 	@$(BIN)/twin run $(MAIN) --report $(REPORTS)/lose-the-holder
 	@echo "report: $(REPORTS)/lose-the-holder/index.html"
 
-test: setup ## all tests
+test: setup packages ## all tests; on Debian, as root, with real servers
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+packages: ## install the Debian packages that real servers need (as root on Debian; otherwise nothing)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		missing=$$(for p in $(DEBIAN); do dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
+		if [ -n "$$missing" ]; then \
+			echo "installing" $$missing; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+		fi; \
+	fi
+
+lab: setup packages ## every scenario that has a real counterpart, on real ZooKeeper, BMCs and Ceph (root; about an hour)
+	@$(BIN)/rack lab run --all --json $(LAB_ARGS)
 
 quick: setup ## unit and tidy tests only
 	@$(BIN)/python -m pytest -q tests/unit tests/tidy

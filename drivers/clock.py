@@ -11,3 +11,8 @@ def now_ms() -> int:
 def wall_text() -> str:
     """The time of day in UTC, ISO 8601, for log lines only; nothing is ever decided by it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def wall_ms() -> int:
+    """Milliseconds since 1970 by the time of day, for certificates and for comparing clocks; may jump."""
+    return time.time_ns() // 1_000_000

@@ -55,13 +55,20 @@ class AddressTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BmcTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[node.bmc]`` of the inventory. ``password_file``: owner-only, one line. ``none``: its power has no switch."""
+    """``[node.bmc]`` of the inventory. ``password_file``: owner-only, one line. ``none``: its power has no switch.
+
+    ``port``: 623 for IPMI and 443 for Redfish unless given. The rest is for Redfish: ``system``, the Id or UUID of the
+    machine where a BMC serves several; ``ca``, what its certificate must be signed by (none: any is taken); ``tls``.
+    """
 
     driver: Literal["ipmi", "redfish", "none"] = "none"
     address: str = ""
-    port: Port = 623
+    port: Port | None = None
     user: str = "admin"
     password_file: Path | None = None
+    system: str = ""
+    ca: Path | None = None
+    tls: bool = True
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +171,15 @@ def load_config(path: Path) -> Config:
     tables = build(read_toml(path, "a node's configuration"), NodeTables, problems)
     problems.check()
     assert tables is not None
+    return complete(path, tables)
+
+
+def complete(path: Path, tables: NodeTables) -> Config:
+    """Read in what the tables of the file at ``path`` name; the file itself is not read again.
+
+    Raises: InputError with every problem of all of them.
+    """
+    problems = Problems(str(path))
     tables = _absolute(tables, path.absolute().parent)
     machines = load_inventory(tables.inventory)
     if NodeId(tables.node) not in machines:
@@ -239,7 +255,6 @@ def _absolute(tables: NodeTables, base: Path) -> NodeTables:
 
 
 def _absolute_bmc(machine: Machine, base: Path) -> Machine:
-    file = machine.bmc.password_file
-    if file is None:
-        return machine
-    return msgspec.structs.replace(machine, bmc=msgspec.structs.replace(machine.bmc, password_file=base / file))
+    bmc = machine.bmc
+    found = {name: base / path for name in ("password_file", "ca") if (path := getattr(bmc, name)) is not None}
+    return msgspec.structs.replace(machine, bmc=msgspec.structs.replace(bmc, **found))

@@ -82,10 +82,15 @@ def build(value: object, kind: type[T], problems: Problems, key: str = "") -> T 
     if len(problems.found) > before:
         return None
     try:
-        return msgspec.convert(value, kind, strict=True)
+        return msgspec.convert(value, kind, strict=True, dec_hook=_path)
     except (msgspec.ValidationError, RecursionError) as error:
         problems.add(key or "the file", value, str(error) or "nested too deeply")
         return None
+
+
+def _path(kind: type, value: object) -> object:
+    """Make the one type that TOML has no form for: a path, written as a string. Anything else stays as it is."""
+    return Path(value) if kind is Path and isinstance(value, str) else value
 
 
 def keys_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ memory when it inspects a union with a fixed tuple of annotated items.)
 import re
 from collections.abc import Sequence
 from math import isfinite
+from pathlib import Path
 
 from msgspec import inspect as mi
 
@@ -120,6 +121,8 @@ def _fits(value: object, kind: mi.Type) -> bool:
             return any(type(value) is type(allowed) and value == allowed for allowed in kind.values)
         case mi.StrType():
             return isinstance(value, str) and _string_within(value, kind)
+        case mi.CustomType() if kind.cls is Path:
+            return isinstance(value, str) and value != "" and "\0" not in value
         case _:
             return True
 
@@ -159,6 +162,10 @@ def wording(kind: mi.Type) -> str:
             return "true or false"
         case mi.StrType():
             return "a string"
+        case mi.CustomType() if kind.cls is Path:
+            return "a path"
+        case mi.NoneType():
+            return "nothing"
         case mi.LiteralType():
             return ", ".join(show(value) for value in kind.values)
         case mi.StructType():

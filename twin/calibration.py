@@ -4,7 +4,6 @@ Every entry is a table ``{value = ...}`` or ``{min, p50, p90, max}`` plus ``sour
 own section as a record of its own type: ``calibration.section("storage", StorageTimes)``.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,10 +12,16 @@ from typing import TypeVar
 import msgspec
 
 from core.errors import InputError
+from formats.load import read_toml
+from formats.problems import nearest
 from twin.streams import Stream
 
 R = TypeVar("R", bound=msgspec.Struct)
 DEFAULT = Path(__file__).with_name("calibration.toml")
+
+SERVICE = "service"
+SERVICE_TIMES = ("start_ms", "recovery_ms", "stop_ms")
+"""What a section ``service`` may hold (``formats.catalog.ServiceTiming``); the twin's own file has none."""
 
 
 class Sampled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,6 +104,11 @@ class Calibration:
             values[key] = entry.ms if kind is int else entry.number if kind is float else entry
         return record(**values)
 
+    def of_service(self, service: str, name: str, default: Sampled) -> Sampled:
+        """How long one of SERVICE_TIMES takes: as calibrated for this service, else for all, else ``default``."""
+        own = self.quantities.get(f"{SERVICE}.{service}.{name}")
+        return own or self.quantities.get(f"{SERVICE}.{name}") or default
+
     def replaced(self, changes: Mapping[str, Sampled]) -> "Calibration":
         """Return a copy with some quantities replaced or added."""
         return Calibration({**self.quantities, **changes})
@@ -109,21 +119,49 @@ def load(path: Path = DEFAULT) -> Calibration:
 
     Raises: InputError with every problem of the file.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError([f"{path}: cannot be read as TOML: {error}"]) from error
     problems: list[str] = []
+    quantities = _read(path, problems)
+    if problems:
+        raise InputError(problems)
+    return Calibration(quantities)
+
+
+def load_over(path: Path) -> Calibration:
+    """Read a file that replaces some quantities of the twin's own, for example one that ``twin fit`` wrote.
+
+    It may also time the services, in place of the catalog: ``[service]`` all of them, ``[service.NAME]`` one.
+
+    Raises: InputError with every problem of the file.
+    """
+    base = load()
+    problems: list[str] = []
+    changes = _read(path, problems)
+    for name in changes:
+        service = name.startswith(f"{SERVICE}.") and name.rpartition(".")[2] in SERVICE_TIMES
+        if name not in base.quantities and not service:
+            known = [*base.quantities, *(f"{SERVICE}.{time}" for time in SERVICE_TIMES)]
+            hint = nearest(name, known)
+            problems.append(f"{path}: {name}: no such quantity; allowed: those of {DEFAULT.name}{hint}")
+    if problems:
+        raise InputError(problems)
+    return base.replaced(changes)
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, Sampled]:
+    """All quantities of a file; each problem with one is noted."""
+    tables = read_toml(path, "a calibration file")
     quantities: dict[str, Sampled] = {}
     for section, entries in tables.items():
         if not isinstance(entries, dict):
             problems.append(f"{path}: {section}: a section (table of quantities) is expected")
             continue
         for key, entry in entries.items():
-            _take(path, f"{section}.{key}", entry, quantities, problems)
-    if problems:
-        raise InputError(problems)
-    return Calibration(quantities)
+            if section == SERVICE and key not in SERVICE_TIMES and isinstance(entry, dict):
+                for time, own in entry.items():
+                    _take(path, f"{section}.{key}.{time}", own, quantities, problems)
+            else:
+                _take(path, f"{section}.{key}", entry, quantities, problems)
+    return quantities
 
 
 def _take(path: Path, name: str, entry: object, into: dict[str, Sampled], problems: list[str]) -> None:

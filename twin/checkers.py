@@ -6,11 +6,12 @@ from typing import Protocol
 import msgspec
 
 from core.specs import NodeSpec, ServiceSpec, Timing
+from trial.history import linearizable
+from trial.verdict import Check
 from twin import checkers_history as history
 from twin import checkers_power as power
 from twin import checkers_serving as serving
 from twin.truth import Truth
-from twin.verdict import Check
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +69,7 @@ CHECKERS: tuple[Checker, ...] = (
         name="linearizable",
         rule="5",
         text="what clients wrote and read fits one order of a single register: no stale read",
-        find=_plain(history.linearizable),
+        find=lambda truth, _setup: linearizable(truth.ops),
     ),
     Checker(
         name="no_two_serving",

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from core.ids import BootId, DomainId, NodeId
 from core.specs import NodeSpec, Timing
-from twin.truth import NoteMark, PowerAct, Truth
+from trial.marks import NoteMark
+from twin.truth import PowerAct, Truth
 
 Stated = dict[tuple[NodeId, NodeId], list[NoteMark]]
 """Notes on power orders and of joining, in order of time, by who made them and for which node."""

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from core.ids import Epoch, NodeId, ServiceName
 from core.specs import NodeSpec, ServiceSpec, Timing
-from twin.truth import FaultMark, Span, Truth
+from trial.marks import FaultMark, Span
+from twin.truth import Truth
 
 Interval = tuple[int, int]
 

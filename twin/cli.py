@@ -1,4 +1,4 @@
-"""The command ``twin``: run a scenario, replay a journal, list scenarios, explain a move.
+"""The command ``twin``: run a scenario, replay a journal, list scenarios, explain a move, compare with a real rack.
 
 Exit codes: 0 pass (or as the scenario expects), 1 crash, 2 bad input, 3 liveness, 4 safety.
 """
@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, TextIO, get_args
 import msgspec
 
 from core.errors import InputError
+from trial.junit import write_junit
+from trial.scenario import Fidelity, find_scenarios, why
+from trial.verdict import EXIT_CODES, Outcome, exit_code, to_json
+from twin import cli_fidelity as fidelity
+from twin.calibration import load_over
 from twin.explain import explain, to_text
 from twin.journals import read_journal
-from twin.junit import write_junit
-from twin.scenario import Fidelity, Scenario, find_scenarios, load_scenario, why
+from twin.scenario import Scenario, load_scenario
 from twin.story import Story
 from twin.timeline import Paint, clock, failover_lines, incident_lines, strip_lines, verdict_lines
-from twin.verdict import EXIT_CODES, Outcome, exit_code, to_json
 
 if TYPE_CHECKING:
     from twin.run import Result
@@ -68,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--service", required=True, help="name of a singleton")
     one.add_argument("--json", action="store_true", help="one JSON object instead of text")
     one.set_defaults(command=_explain)
+    fidelity.add_commands(commands)
     return parser
 
 
@@ -83,6 +87,7 @@ def _run_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="recorded outages for a scenario that replays them")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="write the journal, for replay and explain")
+    parser.add_argument("--calibration", type=Path, metavar="FILE", help="other timings, as `twin fit` writes them")
     parser.set_defaults(command=_run)
 
 
@@ -116,7 +121,8 @@ def _ran(arguments: argparse.Namespace, scenario: Scenario) -> tuple["Result", i
     """
     from twin.run import Options, run  # the world is only needed here, and not light
 
-    options = Options(seed=arguments.seed, fidelity=arguments.fidelity, trace=arguments.trace)
+    calibration = load_over(arguments.calibration) if arguments.calibration is not None else None
+    options = Options(seed=arguments.seed, fidelity=arguments.fidelity, trace=arguments.trace, calibration=calibration)
     journal: Path | None = arguments.journal
     began = time.perf_counter()
     try:

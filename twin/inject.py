@@ -3,29 +3,20 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from core.ids import DomainId, NodeId
-from twin import targets
+from trial import targets
+from trial.fault import Planned
+from trial.marks import FaultMark
 from twin.faults.base import Fault, Strike
-from twin.truth import FaultMark
 
 if TYPE_CHECKING:
     from twin.world.world import World
 
 
-class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """One ``[[fault]]`` of a scenario with its kind and its target as it was read."""
-
-    kind: str
-    fault: Fault
-    terms: tuple[targets.Target, ...] = ()
-
-
 class Injector:
     """Everything that goes wrong in one run. ``arm`` once before the run, ``heal_all`` after the fault phase."""
 
-    def __init__(self, world: "World", plan: Sequence[Planned]) -> None:
+    def __init__(self, world: "World", plan: Sequence[Planned[Fault]]) -> None:
         self._world = world
         self._plan = plan
         self._situation = WorldSituation(world)
@@ -49,7 +40,7 @@ class Injector:
         """The faults that are not healed yet, in order of their begin."""
         return tuple(mark for strike, mark in self._active if not strike.healed)
 
-    def _strike(self, planned: Planned, times: int) -> None:
+    def _strike(self, planned: Planned[Fault], times: int) -> None:
         if self._over:
             return
         fault = planned.fault
@@ -78,7 +69,7 @@ class Injector:
 
 
 class WorldSituation:
-    """What targets ask of a world (``twin.targets.Situation``)."""
+    """What targets ask of a world (``trial.targets.Situation``)."""
 
     def __init__(self, world: "World") -> None:
         self._world = world

@@ -10,19 +10,23 @@ from core.errors import InputError, InvariantViolation
 from core.ids import ServiceName
 from core.journal import Opening
 from core.notes import NOTES
+from trial.expect import compare
+from trial.history import acknowledged, by_service, client_gap_ms, double_writers, lost_writes
+from trial.measures import failovers, figures, unavailable_ms
+from trial.scenario import Fidelity
+from trial.verdict import Check, Crash, Expectation, Outcome, judge
 from twin import checkers
+from twin.calibration import Calibration
 from twin.converge import waiting
-from twin.expect import compare
 from twin.failures.outages import Outages
 from twin.failures.replay import outages_for
 from twin.host import Brain
 from twin.inject import Injector
-from twin.measures import failovers, figures, unavailable_ms
 from twin.recorder import Recorder
-from twin.scenario import Fidelity, Scenario
+from twin.scenario import Scenario
 from twin.story import Story
 from twin.telling import tell
-from twin.verdict import Check, Crash, Expectation, Outcome, judge
+from twin.truth import Truth
 from twin.world.clients import ClientLoad
 from twin.world.world import World
 
@@ -41,6 +45,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     fidelity: Fidelity | None = None
     trace: Path | None = None
+    calibration: Calibration | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +96,7 @@ class _Run:
             timing=scenario.timing,
             clients=ClientLoad(every_ms=scenario.clients.every_ms),
             journal=self.recorder,
+            calibration=options.calibration,
             make=make,
         )
         self.injector = Injector(self.world, scenario.faults)
@@ -195,8 +201,18 @@ class _Run:
             converged_ms=self.converged_ms,
             pending=self.pending,
             crash=self.crash,
-            figures=figures(world.truth, singletons, moves),
+            figures={**_power(world.truth), **figures(world.truth, singletons, moves)},
+            lost_writes=self._lost_writes(),
+            double_writers=len(double_writers(world.truth.ops)),
+            acknowledged_writes=len(acknowledged(world.truth.ops)),
+            client_gap_ms=client_gap_ms(world.truth.ops, world.kernel.now),
         )
+
+    def _lost_writes(self) -> int:
+        """Count the acknowledged writes that the last write in each volume does not account for."""
+        truth, services = self.world.truth, self.world.services
+        final = {write.volume: write.payload for write in truth.writes if write.payload}
+        return sum(len(lost_writes(ops, final.get(services[name].volume, 0))) for name, ops in by_service(truth.ops))
 
     def _notes(self) -> dict[str, int]:
         """How often each note was made, those that were, in the order of ``core.notes``."""
@@ -217,3 +233,9 @@ class _Run:
         """The invariants that every machine was held to, and every checker of the truth."""
         invariants = Check(name="invariants", ok=not self.broken, detail=self.broken or "held at every step looked at")
         return (invariants, *checkers.check_all(self.world))
+
+
+def _power(truth: Truth) -> dict[str, int]:
+    """Count the power orders that were obeyed, by what they ordered."""
+    acts = [act.action for act in truth.power if act.obeyed]
+    return {"power_cycles": acts.count("cycle"), "power_offs": acts.count("off"), "power_ons": acts.count("on")}

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from core.ids import NodeId, ServiceName
-from twin.measures import end_of, spans_of
+from trial.marks import FaultMark, NoteMark
+from trial.measures import end_of, spans_of
 from twin.story import Band, BandKind, Hold, Incident, Level, Mark, Story
-from twin.truth import FaultMark, NoteMark, Truth
+from twin.truth import Truth
 
 SUSPECT_MS_MAX = 2_000
 """A suspicion that no loss follows is drawn no longer than this."""

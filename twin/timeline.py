@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from trial.verdict import Failover, Outcome
 from twin.story import Incident, Level, Story
-from twin.verdict import Failover, Outcome
 
 LINES_MAX = 120
 """A longer timeline is cut in the middle; the report has all of it."""

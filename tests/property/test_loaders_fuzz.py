@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from core.errors import InputError
 from formats.catalog import load_catalog
 from formats.rack import load_rack
+from trial.targets import parse
 from twin.faults import FAULTS
 from twin.scenario import load_scenario
-from twin.targets import parse
 
 ROOT = Path(__file__).parents[2]
 LOADERS: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -6,8 +6,9 @@ from statistics import median
 import numpy as np
 import pytest
 
+from trial.scenario import Fidelity
 from twin.run import Options, run
-from twin.scenario import Fidelity, load_scenario
+from twin.scenario import load_scenario
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 SEEDS = range(100, 120)

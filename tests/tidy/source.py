@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PURE = ("core", "formats", "twin")
-PACKAGES = ("core", "formats", "twin", "drivers")
+PURE = ("core", "formats", "trial", "twin")
+PACKAGES = ("core", "formats", "trial", "twin", "drivers")
 
 
 def modules(*folders: str) -> list[Path]:

@@ -21,7 +21,7 @@ def test_the_generated_pages_are_fresh() -> None:
 def test_the_code_map_names_every_package_and_module_and_nothing_else() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     section = text.split("## Code map", 1)[1].split("\n## ", 1)[0]
-    named = set(re.findall(r"`((?:core|twin|drivers)/[\w/]*(?:\.py)?)`", section))
+    named = set(re.findall(r"`((?:core|formats|trial|twin|drivers)/[\w/]*(?:\.py)?)`", section))
     there = {name(path) for path in modules(*PACKAGES) if path.name != "__init__.py"}
     folders = {name(path.parent) + "/" for path in modules(*PACKAGES)}
     assert sorted(entry for entry in named if entry not in there | folders) == [], "stale entries"

@@ -7,18 +7,9 @@ import pytest
 from core.ids import BootId, DomainId, Epoch, NodeId, OpId, RackId, ServiceName, VolumeName
 from core.records import Instance
 from core.specs import NodeSpec, ServiceSpec, Timing
+from trial.marks import ClientOp, NoteMark
 from twin.checkers import CHECKERS, Setup, check_all
-from twin.truth import (
-    BlockChange,
-    ClientOp,
-    FirstWrite,
-    NodeChange,
-    NoteMark,
-    PowerAct,
-    ServiceChange,
-    Truth,
-    VolumeWrite,
-)
+from twin.truth import BlockChange, FirstWrite, NodeChange, PowerAct, ServiceChange, Truth, VolumeWrite
 
 DB, DNS, VOLUME = ServiceName("db"), ServiceName("dns"), VolumeName("vol")
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")

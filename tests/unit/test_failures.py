@@ -6,10 +6,10 @@ import pytest
 
 from core.errors import InputError
 from core.ids import NodeId
+from trial.scenario import TraceTable
 from twin.failures.fits import CAUSE_WEIGHTS, FITS
 from twin.failures.generate import HOUR_MS, draw_down_ms, draw_up_ms, generate
 from twin.failures.replay import outages_for
-from twin.scenario import TraceTable
 from twin.streams import Streams
 
 YEAR_MS = 365 * 24 * HOUR_MS

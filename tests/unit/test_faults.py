@@ -11,10 +11,11 @@ from core.ids import NodeId, ServiceName
 from core.specs import Timing
 from formats.catalog import load_catalog
 from formats.rack import load_rack
+from trial.fault import Planned
+from trial.targets import parse
 from twin.faults import FAULTS
 from twin.faults.base import Fault
-from twin.inject import Injector, Planned
-from twin.targets import parse
+from twin.inject import Injector
 from twin.world.world import World
 
 ROOT = Path(__file__).parents[2]

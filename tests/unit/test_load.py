@@ -8,9 +8,10 @@ from core.errors import InputError
 from core.specs import Timing
 from formats.catalog import find_cycle, load_catalog
 from formats.rack import load_rack
+from formats.synthetic import SyntheticRack, synthesize
+from trial.scenario import find_scenarios, why
 from twin.faults import FAULTS
-from twin.scenario import find_scenarios, load_scenario, why
-from twin.synthetic import SyntheticRack, synthesize
+from twin.scenario import load_scenario
 
 ROOT = Path(__file__).parents[2]
 GOOD = """# Why: to have something that loads.

@@ -11,15 +11,16 @@ import pytest
 
 from core.errors import InputError
 from core.ids import Epoch, NodeId, ServiceName
-from twin.junit import to_junit
-from twin.measures import failovers, unavailable_ms
+from trial.junit import to_junit
+from trial.marks import NoteMark
+from trial.measures import failovers, unavailable_ms
+from trial.verdict import Check, Expectation, Failover, Outcome
 from twin.report import FILES, write_report
 from twin.report.picture import ROWS_MAX, draw_png, draw_svg, rows_of
 from twin.story import Incident, Story
 from twin.telling import tell
 from twin.timeline import Paint, clock, failover_lines, incident_lines, verdict_lines
-from twin.truth import NodeChange, NoteMark, Truth
-from twin.verdict import Check, Expectation, Failover, Outcome
+from twin.truth import NodeChange, Truth
 
 DB = ServiceName("mariadb")
 NODES = tuple(NodeId(f"n{number}") for number in range(1, 6))

@@ -9,7 +9,7 @@ from core.ids import NO_NODE, NodeId
 from formats.catalog import load_catalog
 from formats.problems import Problems
 from formats.rack import load_rack
-from twin.targets import check, parse, resolve
+from trial.targets import check, parse, resolve
 
 ROOT = Path(__file__).parents[2]
 NODES = tuple(NodeId(f"n{number}") for number in range(1, 8))

@@ -5,9 +5,9 @@ import json
 import msgspec
 import pytest
 
-from twin.expect import compare, quantile
-from twin.scenario import Bounds, Expect
-from twin.verdict import Check, Crash, Expectation, Failover, Outcome, Verdict, exit_code, judge, to_json
+from trial.expect import compare, quantile
+from trial.scenario import Bounds, Expect
+from trial.verdict import Check, Crash, Expectation, Failover, Outcome, Verdict, exit_code, judge, to_json
 
 GOOD = Check(name="single_writer", ok=True)
 BROKEN = Check(name="single_writer", ok=False, detail="n1 and n2")

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from core.ids import NodeId
 from core.records import Lifecycle, NodeRecord, node_path
+from trial.marks import FaultMark
 from twin.failures.replay import Replay
 from twin.faults import FAULTS
 from twin.faults.base import Strike
-from twin.truth import FaultMark
 
 if TYPE_CHECKING:
     from twin.world.world import World

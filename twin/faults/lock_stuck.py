@@ -7,8 +7,8 @@ from core.ids import VolumeName
 from formats.catalog import Catalog
 from formats.hardware import RackFile
 from formats.problems import Problems, one_of
+from trial.targets import TargetKind
 from twin.faults.base import Fault, Strike
-from twin.targets import TargetKind
 
 if TYPE_CHECKING:
     from twin.world.world import World

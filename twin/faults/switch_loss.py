@@ -3,8 +3,8 @@
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from trial.targets import TargetKind
 from twin.faults.base import Fault, Strike
-from twin.targets import TargetKind
 
 if TYPE_CHECKING:
     from twin.world.world import World

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from core.errors import InputError
+from trial.verdict import Outcome, to_json
 from twin.report.page import page
 from twin.report.picture import draw_png, draw_svg
 from twin.story import Story
-from twin.verdict import Outcome, to_json
 
 FILES = ("index.html", "timeline.png", "timeline.svg", "outcome.json")
 

@@ -1,8 +1,11 @@
-"""Axes and legend of the timeline picture."""
+"""What the pictures share: their style, and the axes and legend of the timeline."""
 
+import io
 from collections.abc import Sequence
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -11,6 +14,22 @@ from twin.report import colours
 from twin.story import BANDS, Story
 
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms"))
+
+
+def style(salt: str) -> None:
+    """Set what pictures share; text stays text in SVG, ids there come from ``salt``, another one for each in a page."""
+    mpl.rc("font", family=["DejaVu Sans", "sans-serif"], size=9.0)
+    mpl.rc("svg", fonttype="none", hashsalt=salt)
+    mpl.rc("axes", linewidth=0.8)
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an SVG element; the same figure gives the same bytes."""
+    FigureCanvasSVG(figure)
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
 
 
 def frame(axes: Axes, story: Story, rows: Sequence[str], row_inches: float) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
+from trial.verdict import Check, Failover, Outcome
 from twin.checkers import CHECKERS
 from twin.report import colours
 from twin.story import Incident, Mark, Story
 from twin.timeline import clock, took
-from twin.verdict import Check, Failover, Outcome
 
 INCIDENTS_MAX = 20_000
 """No browser is asked to show more lines than this; the first ones are shown."""

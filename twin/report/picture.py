@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from twin.report import colours
-from twin.report.frame import frame, legend
+from twin.report.frame import frame, legend, style, to_svg
 from twin.story import BANDS, Band, Hold, Mark, Story
 
 WIDTH_INCHES = 13.0
@@ -24,31 +23,20 @@ FAULTS_NUMBERED_MAX = 40
 def draw_svg(story: Story) -> str:
     """Draw the picture as SVG; the same story gives the same bytes."""
     with mpl.rc_context():
-        _style()
+        style("moxie")
         figure = _figure(story)
-        FigureCanvasSVG(figure)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+        return to_svg(figure)
 
 
 def draw_png(story: Story, dots_per_inch: int = 110) -> bytes:
     """Draw the picture as PNG."""
     with mpl.rc_context():
-        _style()
+        style("moxie")
         figure = _figure(story)
         FigureCanvasAgg(figure)
         out = io.BytesIO()
         figure.savefig(out, format="png", dpi=dots_per_inch, metadata={"Software": None})
     return out.getvalue()
-
-
-def _style() -> None:
-    """Set what the whole picture shares; text stays text in SVG, ids there come from a fixed salt."""
-    mpl.rc("font", family=["DejaVu Sans", "sans-serif"], size=9.0)
-    mpl.rc("svg", fonttype="none", hashsalt="moxie")
-    mpl.rc("axes", linewidth=0.8)
 
 
 def rows_of(story: Story) -> tuple[str, ...]:

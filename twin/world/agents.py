@@ -10,12 +10,13 @@ from core.events import BeatAnswered, Started, StorageSeen
 from core.ids import NO_SESSION, NodeId, SessionId
 from core.journal import Opening
 from core.ports import CoordinationPort, NetbootPort, Ports, PowerPort, StoragePort
+from trial.marks import NoteMark
 from twin.calibration import Sampled
 from twin.host import Brain, Host, Surroundings
 from twin.kernel import Kernel
 from twin.recorder import Recorder
 from twin.streams import Stream
-from twin.truth import NodeChange, NoteMark, Truth
+from twin.truth import NodeChange, Truth
 from twin.world.clock import Clock
 from twin.world.evidence import Checks
 from twin.world.supervisor import Supervisor

@@ -25,6 +25,7 @@ class SupervisorTimes(msgspec.Struct, frozen=True, kw_only=True):
 
     suspend_ms: Sampled
     kill_ms: Sampled
+    mount_ms: Sampled
 
 
 def cable(rack: RackFile) -> Fabric:
@@ -94,9 +95,10 @@ def sampled(spread: Spread) -> Sampled:
 def pace(catalog: Catalog, calibration: Calibration, stream: Stream) -> Pace:
     """Durations of the services on one node, drawn from that node's stream."""
     times = calibration.section("supervisor", SupervisorTimes)
-    start = {s.spec.name: sampled(s.twin.start_ms) for s in catalog.services}
-    recovery = {s.spec.name: sampled(s.twin.recovery_ms) for s in catalog.services}
-    stop = {s.spec.name: sampled(s.twin.stop_ms) for s in catalog.services}
+    of = calibration.of_service
+    start = {s.spec.name: of(s.spec.name, "start_ms", sampled(s.twin.start_ms)) for s in catalog.services}
+    recovery = {s.spec.name: of(s.spec.name, "recovery_ms", sampled(s.twin.recovery_ms)) for s in catalog.services}
+    stop = {s.spec.name: of(s.spec.name, "stop_ms", sampled(s.twin.stop_ms)) for s in catalog.services}
 
     def drawn(table: dict[ServiceName, Sampled], service: ServiceName) -> int:
         return table[service].draw(stream)
@@ -107,4 +109,5 @@ def pace(catalog: Catalog, calibration: Calibration, stream: Stream) -> Pace:
         stop_ms=lambda service: drawn(stop, service),
         suspend_ms=lambda: times.suspend_ms.draw(stream),
         kill_ms=lambda: times.kill_ms.draw(stream),
+        mount_ms=lambda: times.mount_ms.draw(stream),
     )

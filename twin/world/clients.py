@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from core.ids import NO_NODE, NodeId, OpId, ServiceName
+from core.ids import NO_NODE, Epoch, NodeId, OpId, ServiceName
+from trial.marks import ClientOp
 from twin.kernel import Kernel
 from twin.streams import Stream
-from twin.truth import ClientOp, Truth
+from twin.truth import Truth
 from twin.world.supervisor import Outcome, Supervisor
 
 
@@ -52,10 +53,11 @@ class Clients:
         supervisor = self._supervisor_of(node) if node != NO_NODE else None
         if supervisor is None:
             return  # nobody answers in connect: the operation never began
+        epoch = self._truth.serving.epoch(service, node)
         if self._count % 2:
-            _Write(self._kernel, self._truth, service, op, node).ask(supervisor, self._load.patience_ms)
+            _Write(self._kernel, self._truth, service, op, node, epoch).ask(supervisor, self._load.patience_ms)
         else:
-            self._read(service, op, node, supervisor)
+            self._read(service, op, node, epoch, supervisor)
 
     def _answering(self, service: ServiceName) -> NodeId:
         nodes = self._truth.serving_nodes(service)
@@ -63,7 +65,7 @@ class Clients:
             return nodes[self._stream.integers(0, len(nodes))]
         return nodes[0] if nodes else NO_NODE
 
-    def _read(self, service: ServiceName, op: OpId, node: NodeId, supervisor: Supervisor) -> None:
+    def _read(self, service: ServiceName, op: OpId, node: NodeId, epoch: Epoch, supervisor: Supervisor) -> None:
         value = supervisor.read(service)
         if value is not None:
             now = self._kernel.now
@@ -77,6 +79,7 @@ class Clients:
                     answered_ms=now,
                     outcome="ok",
                     node=node,
+                    epoch=epoch,
                 )
             )
 
@@ -84,14 +87,17 @@ class Clients:
 class _Write:
     """One write under way; its value is its op, so that every value is written once."""
 
-    __slots__ = ("_invoked_ms", "_kernel", "_node", "_op", "_open", "_service", "_truth")
+    __slots__ = ("_epoch", "_invoked_ms", "_kernel", "_node", "_op", "_open", "_service", "_truth")
 
-    def __init__(self, kernel: Kernel, truth: Truth, service: ServiceName, op: OpId, node: NodeId) -> None:
+    def __init__(
+        self, kernel: Kernel, truth: Truth, service: ServiceName, op: OpId, node: NodeId, epoch: Epoch
+    ) -> None:
         self._kernel = kernel
         self._truth = truth
         self._service = service
         self._op = op
         self._node = node
+        self._epoch = epoch
         self._invoked_ms = kernel.now
         self._open = True
 
@@ -118,5 +124,6 @@ class _Write:
                 answered_ms=self._kernel.now,
                 outcome=outcome,
                 node=self._node,
+                epoch=self._epoch,
             )
         )

@@ -12,6 +12,7 @@ from core.records import MEMBERS, AnyRecord, Instance, LeaseRecord, MemberRecord
 from core.specs import NodeSpec, ServiceSpec, Timing
 from formats.catalog import Catalog
 from formats.hardware import RackFile
+from trial.marks import FaultMark
 from twin import calibration as calibrations
 from twin.calibration import Calibration
 from twin.checkers import Setup
@@ -19,7 +20,7 @@ from twin.host import Brain, Host
 from twin.kernel import Kernel
 from twin.recorder import Recorder
 from twin.streams import Streams
-from twin.truth import BlockChange, FaultMark, FirstWrite, NodeChange, PowerAct, Truth, VolumeWrite
+from twin.truth import BlockChange, FirstWrite, NodeChange, PowerAct, Truth, VolumeWrite
 from twin.world.agents import AgentSlot, AgentTimes, Around
 from twin.world.bmc import OrderTaken
 from twin.world.build import CLIENTS, cable, chassis_specs, first_voters, pace, storage_layout

@@ -191,7 +191,9 @@ class Ensemble:
         return self._quorum.serves(server) and self._reaches(node, server)
 
     def choose(self, node: NodeId) -> NodeId:
-        """Draw a usable server, NO_NODE if there is none."""
+        """The node's own server if that is usable, else draw a usable one; NO_NODE if there is none."""
+        if self.usable(node, node):
+            return node
         usable = [server for server in self._quorum.serving_nodes() if self._reaches(node, server)]
         return self._streams.get(f"zookeeper/{node}").choice(usable) if usable else NO_NODE
 

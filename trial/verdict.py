@@ -1,4 +1,4 @@
-"""What came of a run: the verdict, its exit code, and the one object that ``twin run --json`` prints."""
+"""What came of a run: the verdict, its exit code, and the one object that ``--json`` prints in either world."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -9,6 +9,19 @@ Verdict = Literal["pass", "input", "liveness", "safety", "crash"]
 
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "crash": 1, "input": 2, "liveness": 3, "safety": 4}
 
+PHASES = {
+    "session_expiry_ms": "from the last sign of a dead session's owner to its lease gone",
+    "fence_ms": "one fence at the storage, from the order to the confirmed barrier",
+    "attach_ms": "one opening of a volume, until its client instance is known",
+    "mount_ms": "from the open volume to a mounted file system, journal replay included",
+    "service_start_ms": "from the order to start to healthy, mount not included",
+    "agent_restart_ms": "from the death of an agent process to its successor's first step",
+    "reconnect_ms": "from a lost connection to the coordination service to the next answered request",
+    "commit_ms": "one commit to the coordination service, from the question to the answer",
+    "session_close_ms": "the closing of another node's session by its id, until its lease is gone",
+    "power_query_ms": "one question to a BMC for its power state, log-in included",
+}
+"""Phases that ``Outcome.samples`` may hold, each with what it spans. Those of services may end in ``.SERVICE``."""
 
 LATE = ("everywhere_running",)
 """Checks that are about time: broken, they mean that something did not come soon enough, not that it was unsafe."""
@@ -51,7 +64,7 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "fro
 
 
 class Crash(msgspec.Struct, frozen=True, kw_only=True):
-    """An error nobody expected, raised at ``at_ms`` of simulated time."""
+    """An error nobody expected, raised at ``at_ms`` of the run."""
 
     at_ms: int
     what: str
@@ -59,7 +72,12 @@ class Crash(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a run reports. ``wall_ms`` alone differs between two runs of the same seed."""
+    """Everything a run reports. In the twin, ``wall_ms`` alone differs between two runs of the same seed.
+
+    ``lost_writes``, ``double_writers``, ``acknowledged_writes`` and ``client_gap_ms`` are what clients saw
+    (``trial.history``). ``samples``: measured milliseconds of named phases (``PHASES``), in order of time. What only
+    the twin knows is 0 or empty for a real rack: ``seed``, ``events``, ``steps``, ``digest``.
+    """
 
     verdict: Verdict
     expected: Verdict
@@ -81,6 +99,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     pending: tuple[str, ...] = ()
     crash: Crash | None = None
     figures: dict[str, int] = {}
+    lost_writes: int = 0
+    double_writers: int = 0
+    acknowledged_writes: int = 0
+    client_gap_ms: int = 0
+    samples: dict[str, tuple[int, ...]] = {}
 
 
 def judge(
@@ -102,7 +125,7 @@ def judge(
 
 
 def exit_code(outcome: Outcome) -> int:
-    """The exit code of ``twin run``: 0 if the verdict is the one that the scenario expects, else the verdict's own.
+    """The exit code of a run: 0 if the verdict is the one that the scenario expects, else the verdict's own.
 
     A scenario that passes though it expects otherwise is a failed expectation: 3.
     """

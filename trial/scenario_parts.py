@@ -1,5 +1,7 @@
 """The parts of a scenario file whose schema depends on other files: faults, timers, expectations."""
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
 from core.notes import NOTES
@@ -8,39 +10,47 @@ from formats.catalog import Catalog
 from formats.hardware import RackFile
 from formats.load import MS_MAX, build, keys_of
 from formats.problems import Problems, join, nearest, one_of, text_table
-from twin import targets
-from twin.faults import FAULTS, Fault
-from twin.inject import Planned
+from trial import targets
+from trial.fault import F, Fault, Planned
 
 
 def read_faults(
-    value: object, rack: RackFile | None, catalog: Catalog | None, problems: Problems
-) -> tuple[Planned, ...]:
-    """Read each ``[[fault]]`` by the schema of its kind."""
+    value: object,
+    faults: Mapping[str, type[F]],
+    rack: RackFile | None,
+    catalog: Catalog | None,
+    problems: Problems,
+) -> tuple[Planned[F], ...]:
+    """Read each ``[[fault]]`` by the schema of its kind, one of ``faults``."""
     planned = []
     for index, table in enumerate(value if isinstance(value, list) else []):
         if isinstance(table, dict):
-            one = _fault(table, f"fault[{index}]", rack, catalog, problems)
+            one = _fault(table, f"fault[{index}]", faults, rack, catalog, problems)
             planned += [one] if one is not None else []
     return tuple(planned)
 
 
 def _fault(
-    table: dict[str, object], key: str, rack: RackFile | None, catalog: Catalog | None, problems: Problems
-) -> Planned | None:
+    table: dict[str, object],
+    key: str,
+    faults: Mapping[str, type[F]],
+    rack: RackFile | None,
+    catalog: Catalog | None,
+    problems: Problems,
+) -> Planned[F] | None:
     kind = table.get("kind")
-    if not isinstance(kind, str) or kind not in FAULTS:
+    if not isinstance(kind, str) or kind not in faults:
         if kind is None:
-            problems.say(f"{key}.kind is missing; needed: one of {one_of(FAULTS)}")
+            problems.say(f"{key}.kind is missing; needed: one of {one_of(faults)}")
         else:
-            problems.add(f"{key}.kind", kind, f"no such fault; allowed: {one_of(FAULTS)}", FAULTS)
+            problems.add(f"{key}.kind", kind, f"no such fault; allowed: {one_of(faults)}", faults)
         _common(table, key, rack, catalog, problems)
         return None
-    fault: Fault | None = build({k: v for k, v in table.items() if k != "kind"}, FAULTS[kind], problems, key)
+    fault: F | None = build({k: v for k, v in table.items() if k != "kind"}, faults[kind], problems, key)
     terms: tuple[targets.Target, ...] = ()
     target = table.get("target", "")
     if isinstance(target, str) and rack is not None and catalog is not None:
-        terms = _target(kind, target, key, rack, catalog, problems)
+        terms = _target(kind, faults[kind], target, key, rack, catalog, problems)
         if fault is not None:
             fault.check(rack, catalog, key, problems)
     return Planned(kind=kind, fault=fault, terms=terms) if fault is not None else None
@@ -57,10 +67,9 @@ def _common(
 
 
 def _target(
-    kind: str, target: str, key: str, rack: RackFile, catalog: Catalog, problems: Problems
+    kind: str, fault: type[Fault], target: str, key: str, rack: RackFile, catalog: Catalog, problems: Problems
 ) -> tuple[targets.Target, ...]:
     """Read the target of a fault; it must be there if the fault strikes something, and of the right sort."""
-    fault = FAULTS[kind]
     if fault.STRIKES == "none":
         if target:
             problems.add(f"{key}.target", target, f"allowed: none, {kind} strikes the whole rack")
@@ -117,7 +126,7 @@ def _reversed(value: list[object]) -> bool:
     return type(least) is int and type(most) is int and least > most
 
 
-def check_times(duration_ms: int, faults: tuple[Planned, ...], problems: Problems) -> None:
+def check_times(duration_ms: int, faults: Sequence[Planned[F]], problems: Problems) -> None:
     """Note faults that would strike after the fault phase."""
     for index, planned in enumerate(faults):
         if planned.fault.at_ms >= duration_ms:

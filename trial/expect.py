@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from twin.scenario import Bounds, Expect
-from twin.verdict import Expectation, Failover
+from trial.scenario import Bounds, Expect
+from trial.verdict import Expectation, Failover
 
 _QUANTILES = (("p50", 50), ("p90", 90), ("p99", 99), ("max", 100))
 

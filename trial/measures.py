@@ -4,8 +4,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from core.ids import NodeId, ServiceName
-from twin.truth import FaultMark, NoteMark, Span, Truth
-from twin.verdict import Failover
+from trial.marks import FaultMark, Marks, NoteMark, Span
+from trial.verdict import Failover
 
 CAUSE_MS_MAX = 60_000
 """A fault that began earlier before the trouble than this is its cause only while it lasts."""
@@ -22,19 +22,19 @@ _OWN_CAUSES = (
 )
 
 
-def unavailable_ms(truth: Truth, services: Iterable[ServiceName]) -> dict[str, int]:
+def unavailable_ms(marks: Marks, services: Iterable[ServiceName]) -> dict[str, int]:
     """Measure, for each service, the time from the first moment it served to the end in which no node served it.
 
     A service that never served was unavailable from the start of the run.
     """
-    return {service: _uncovered(spans_of(truth, service), truth.start_ms, truth.end_ms) for service in services}
+    return {service: _uncovered(spans_of(marks, service), marks.start_ms, marks.end_ms) for service in services}
 
 
-def spans_of(truth: Truth, service: ServiceName) -> list[Span]:
+def spans_of(marks: Marks, service: ServiceName) -> list[Span]:
     """The times in which a node served, ended by the end of the run at the latest, in order of their begin."""
     return [
-        Span(service=s.service, node=s.node, epoch=s.epoch, from_ms=s.from_ms, to_ms=end_of(s.to_ms, truth.end_ms))
-        for s in truth.spans
+        Span(service=s.service, node=s.node, epoch=s.epoch, from_ms=s.from_ms, to_ms=end_of(s.to_ms, marks.end_ms))
+        for s in marks.spans
         if s.service == service
     ]
 
@@ -54,21 +54,21 @@ def _uncovered(spans: Sequence[Span], start_ms: int, end_ms: int) -> int:
     return gap_ms + max(0, end_ms - covered_ms)
 
 
-def failovers(truth: Truth, services: Iterable[ServiceName]) -> tuple[Failover, ...]:
+def failovers(marks: Marks, services: Iterable[ServiceName]) -> tuple[Failover, ...]:
     """Every move of a singleton: a serving span of a newer epoch than the one before, in order of time."""
     found: list[Failover] = []
     for service in services:
-        notes = [note for note in truth.notes if note.service == service]
+        notes = [note for note in marks.notes if note.service == service]
         before: Span | None = None
-        for span in spans_of(truth, service):
+        for span in spans_of(marks, service):
             if before is not None and span.epoch > before.epoch:
-                found.append(_failover(truth, notes, before, span))
+                found.append(_failover(marks, notes, before, span))
             if before is None or span.epoch >= before.epoch:
                 before = span
     return tuple(sorted(found, key=lambda move: (move.at_ms, move.service)))
 
 
-def _failover(truth: Truth, notes: Sequence[NoteMark], before: Span, span: Span) -> Failover:
+def _failover(marks: Marks, notes: Sequence[NoteMark], before: Span, span: Span) -> Failover:
     since = bisect_left(notes, before.from_ms, key=_note_ms)
     said = notes[since : bisect_right(notes, span.from_ms, key=_note_ms)]
     claim_ms = min(
@@ -77,7 +77,7 @@ def _failover(truth: Truth, notes: Sequence[NoteMark], before: Span, span: Span)
     fences = [n.at_ms for n in said if n.kind == "fenced" and n.by == span.node and n.at_ms >= claim_ms]
     fenced_ms = max(fences, default=claim_ms)
     trouble_ms = min(before.to_ms, claim_ms)
-    fault = cause_of(truth.faults, before.node, before.from_ms, trouble_ms)
+    fault = cause_of(marks.faults, before.node, before.from_ms, trouble_ms)
     own = _own_cause(said, before, claim_ms)
     if fault is not None and own and not fault.nodes:
         fault = None  # a fault of the rack as a whole explains less than what the holder itself said
@@ -125,20 +125,14 @@ def _own_cause(notes: Iterable[NoteMark], before: Span, claim_ms: int) -> str:
     return said[-1].kind if said else ""
 
 
-def figures(truth: Truth, services: Iterable[ServiceName], moves: Sequence[Failover]) -> dict[str, int]:
-    """Count what a long run is judged by: power actions, and for each singleton its availability and failovers.
+def figures(marks: Marks, services: Iterable[ServiceName], moves: Sequence[Failover]) -> dict[str, int]:
+    """Count what a long run is judged by: its faults, and for each singleton its availability and failovers.
 
     ``availability_ppm`` is of the time from the start to the end; failover times are nearest-rank quantiles.
     """
-    acts = [act for act in truth.power if act.obeyed]
-    found = {
-        "power_cycles": sum(1 for act in acts if act.action == "cycle"),
-        "power_offs": sum(1 for act in acts if act.action == "off"),
-        "power_ons": sum(1 for act in acts if act.action == "on"),
-        "faults": len(truth.faults),
-    }
-    lasted = max(1, truth.end_ms - truth.start_ms)
-    for service, down_ms in unavailable_ms(truth, services).items():
+    found = {"faults": len(marks.faults)}
+    lasted = max(1, marks.end_ms - marks.start_ms)
+    for service, down_ms in unavailable_ms(marks, services).items():
         totals = sorted(move.total_ms for move in moves if move.service == service)
         found[f"availability_ppm.{service}"] = (lasted - down_ms) * 1_000_000 // lasted
         found[f"failovers.{service}"] = len(totals)

@@ -1,0 +1,325 @@
+"""``rack init``: everything that a new rack starts from, made once from its inventory and its catalog.
+
+In the folder: ``ca/`` (the authority; it stays with the operator), ``operator/`` (what the operator's commands need)
+and ``nodes/<id>/``, which is copied to that node and is all that its supervisor needs. Running it again adds what is
+missing and makes no key anew; copies of inventory, catalog and BMC passwords follow the originals.
+"""
+
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from core.errors import InputError
+from core.ids import NO_NODE, NodeId
+from drivers.ca import CERT_DAYS, OPERATOR, Authority, Pair, write_public, write_secret
+from drivers.config import Machine, load_inventory
+from drivers.toml_text import toml_text
+from formats.catalog import Catalog, check_fit, load_catalog
+from formats.problems import Problems, one_of
+
+FIRST_SERVER = "first-server"
+"""A file of this name beside ``node.toml``: this node's ZooKeeper server is the ensemble that the rack begins with."""
+RESERVED = (OPERATOR, "rack-ca")
+STATE_DIR = Path("/var/lib/moxie")
+RUN_DIR = Path("/run/moxie")
+PASSWORD_BYTES_MAX = 256
+METRICS_PORT = 9464
+
+
+class CephAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the nodes find Ceph: paths on the nodes."""
+
+    conf: Path
+    user: str = "admin"
+    keyring: Path | None = None
+    pool: str = "rbd"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to make. ``first``: the node that the rack begins on (default: the lowest number).
+
+    ``settings``: more of ``node.toml``, the same on every node. ``{node}`` and ``{address}`` stand for the node's own
+    in ``state_dir``, ``run_dir`` and in every text of ``settings``. ``renew``: make certificates anew that end soon.
+    """
+
+    inventory: Path
+    catalog: Path
+    out: Path
+    first: NodeId = NO_NODE
+    ceph: CephAccess | None = None
+    state_dir: Path = STATE_DIR
+    run_dir: Path = RUN_DIR
+    settings: dict[str, object] = {}
+    renew: bool = False
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``prepare`` did. ``new``: nodes whose folders were made now; ``renewed``: who got new certificates."""
+
+    first: NodeId
+    nodes: tuple[NodeId, ...]
+    new: tuple[NodeId, ...]
+    renewed: tuple[str, ...]
+    authority_is_new: bool
+
+
+class _Inputs(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of a plan, read and checked."""
+
+    machines: dict[NodeId, Machine]
+    catalog: Catalog
+    passwords: dict[NodeId, bytes]
+    first: NodeId
+
+
+def prepare(plan: Plan) -> Made:
+    """Make everything of the plan that is missing.
+
+    Raises: InputError with every problem of the inputs (then nothing was made), or if a file cannot be written.
+    """
+    inputs = _inputs(plan)
+    authority = Authority(plan.out / "ca")
+    authority_is_new = authority.make()
+    key = plan.out / "ca" / "heartbeat.key"
+    if not key.exists():
+        write_secret(key, secrets.token_hex(32).encode() + b"\n")
+    new: list[NodeId] = []
+    renewed: list[str] = []
+    for node, machine in inputs.machines.items():
+        pair = Pair.of(node_folder(plan.out, node) / "tls", "node")
+        names = (machine.address, node, "localhost", "127.0.0.1")
+        if plan.renew and pair.cert.exists() and authority.renew(pair, node, names):
+            renewed.append(node)
+        authority.issue(pair, node, names)
+        if _node_files(plan, inputs, machine):
+            new.append(node)
+    if _operator_files(plan, inputs, authority):
+        renewed.append(OPERATOR)
+    return Made(
+        first=inputs.first,
+        nodes=tuple(inputs.machines),
+        new=tuple(new),
+        renewed=tuple(renewed),
+        authority_is_new=authority_is_new,
+    )
+
+
+def node_folder(out: Path, node: NodeId) -> Path:
+    """The folder of a node; ``node.toml`` in it is what ``rack supervisor --config`` wants."""
+    return out / "nodes" / node
+
+
+def operator_file(out: Path) -> Path:
+    """What the operator's commands want as ``--config``."""
+    return out / "operator" / "operator.toml"
+
+
+# -- inputs ------------------------------------------------------------------------------------------------------------
+
+
+def _inputs(plan: Plan) -> _Inputs:
+    problems = Problems("rack init")
+    machines: dict[NodeId, Machine] = {}
+    catalog: Catalog | None = None
+    try:
+        machines = load_inventory(plan.inventory)
+    except InputError as error:
+        problems.take(error)
+    try:
+        catalog = load_catalog(plan.catalog)
+    except InputError as error:
+        problems.take(error)
+    first = plan.first or min(machines, key=lambda node: machines[node].number, default=NO_NODE)
+    if machines and first not in machines:
+        problems.add("--node", first, f"no such node; allowed: {one_of(machines)}", machines)
+    _check_machines(plan, machines, problems)
+    if catalog is not None and machines:
+        _check_catalog(plan, catalog, machines, problems)
+    passwords = _passwords(machines, problems)
+    first = _begun_on(plan, first, problems)
+    problems.check()
+    assert catalog is not None
+    return _Inputs(machines=machines, catalog=catalog, passwords=passwords, first=first)
+
+
+def _check_machines(plan: Plan, machines: dict[NodeId, Machine], problems: Problems) -> None:
+    for node, machine in machines.items():
+        if node in RESERVED:
+            problems.say(f'node "{node}": this name is taken by the rack itself; allowed: any but {one_of(RESERVED)}')
+        text = str(plan.state_dir) + str(plan.run_dir)
+        if "\n" in text + machine.address:
+            problems.add("--state-dir", text, "allowed: a path of one line")
+
+
+def _check_catalog(plan: Plan, catalog: Catalog, machines: dict[NodeId, Machine], problems: Problems) -> None:
+    about = Problems(str(plan.catalog))
+    check_fit(catalog, tuple(machine.spec for machine in machines.values()), about)
+    taken = {machine.address: node for node, machine in machines.items()}
+    for index, spec in enumerate(catalog.specs):
+        if spec.address in taken:
+            about.add(f"service[{index}].address", spec.address, f"is the address of node {taken[spec.address]}")
+    volumes = [spec.volume for spec in catalog.specs if spec.volume]
+    if volumes and plan.ceph is None:
+        about.say(f"services keep volumes ({one_of(volumes)}); needed: --ceph-conf FILE, or a catalog without volumes")
+    problems.found += about.found
+
+
+def _passwords(machines: dict[NodeId, Machine], problems: Problems) -> dict[NodeId, bytes]:
+    """The BMC passwords by node; each is one line of text."""
+    found: dict[NodeId, bytes] = {}
+    for node, machine in machines.items():
+        path = machine.bmc.password_file
+        if machine.bmc.driver == "none" or path is None:
+            continue
+        try:
+            data = path.read_bytes() if path.stat().st_size <= PASSWORD_BYTES_MAX else b"\n\n"
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            problems.say(f"{path}: cannot be read ({str(reason).lower()}); needed: the password of the BMC of {node}")
+            continue
+        line = data.strip()
+        if not line or b"\n" in line or b"\0" in line:
+            problems.say(f"{path}: is not one line; needed: the password of the BMC of {node} and nothing else")
+        found[node] = line + b"\n"
+    return found
+
+
+def _begun_on(plan: Plan, first: NodeId, problems: Problems) -> NodeId:
+    """The node that the rack began on if it was made before: an ensemble must not begin twice."""
+    marks = sorted((plan.out / "nodes").glob(f"*/{FIRST_SERVER}")) if (plan.out / "nodes").is_dir() else []
+    if not marks:
+        return first
+    begun = NodeId(marks[0].parent.name)
+    if plan.first and begun != first:
+        problems.add("--node", first, f"this rack begins on {begun}; two ensembles would be two racks", (begun,))
+    return begun
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _node_files(plan: Plan, inputs: _Inputs, machine: Machine) -> bool:
+    """Write the folder of one node; True if it had no ``node.toml`` yet."""
+    node = NodeId(machine.id)
+    folder = node_folder(plan.out, node)
+    _shared_files(plan, inputs, folder)
+    _once(folder / "heartbeat.key", (plan.out / "ca" / "heartbeat.key").read_bytes())
+    if node == inputs.first:
+        _once(folder / FIRST_SERVER, f"the rack's ensemble begins with the server of {node}\n".encode())
+    file = folder / "node.toml"
+    if file.exists():
+        return False
+    marks = {"{node}": machine.id, "{address}": machine.address}
+    tables: dict[str, object] = {
+        "node": machine.id,
+        "inventory": "inventory.toml",
+        "catalog": "catalog.toml",
+        "state_dir": plan.state_dir,
+        "run_dir": plan.run_dir,
+        "heartbeat_key": "heartbeat.key",
+        "metrics": "[{address}]:" + str(METRICS_PORT) if ":" in machine.address else "{address}:" + str(METRICS_PORT),
+        "tls": {"ca": "tls/ca.pem", "cert": "tls/node.pem", "key": "tls/node.key"},
+        **_ceph(plan),
+        **plan.settings,
+    }
+    head = "# What the supervisor of this node starts from; every key is explained in docs/drivers/rack.md.\n"
+    write_public(file, (head + toml_text(_filled(tables, marks))).encode())
+    return True
+
+
+def _operator_files(plan: Plan, inputs: _Inputs, authority: Authority) -> bool:
+    """Write the operator's folder; True if its certificate was renewed."""
+    file = operator_file(plan.out)
+    pair = Pair.of(file.parent / "tls", OPERATOR)
+    renewed = plan.renew and pair.cert.exists() and authority.renew(pair, OPERATOR)
+    authority.issue(pair, OPERATOR)
+    _shared_files(plan, inputs, file.parent)
+    if not file.exists():
+        known = ("zookeeper", "ceph", "timing")
+        tables: dict[str, object] = {
+            "inventory": "inventory.toml",
+            "catalog": "catalog.toml",
+            "tls": {"ca": "tls/ca.pem", "cert": f"tls/{OPERATOR}.pem", "key": f"tls/{OPERATOR}.key"},
+            **_ceph(plan),
+            **{name: table for name, table in plan.settings.items() if name in known},
+        }
+        head = "# What the commands of the operator start from (--config); see docs/drivers/rack.md.\n"
+        write_public(file, (head + toml_text(tables)).encode())
+    return renewed
+
+
+def _shared_files(plan: Plan, inputs: _Inputs, folder: Path) -> None:
+    """Write what everybody has: the authority's certificate, the catalog, the inventory with the BMCs' passwords."""
+    _follow(folder / "tls" / "ca.pem", (plan.out / "ca" / "ca.pem").read_bytes())
+    _follow(folder / "catalog.toml", plan.catalog.read_bytes())
+    tables = []
+    for node, machine in inputs.machines.items():
+        table = msgspec.to_builtins(machine, builtin_types=(Path,), enc_hook=str)
+        if node in inputs.passwords:
+            _follow(folder / "bmc" / node, inputs.passwords[node], secret=True)
+            table["bmc"]["password_file"] = f"bmc/{node}"
+        else:
+            table["bmc"].pop("password_file")
+        tables.append(table)
+    head = f"# Written by 'rack init' from {plan.inventory.name}; change that one and run it again.\n"
+    _follow(folder / "inventory.toml", (head + toml_text({"node": tables})).encode())
+
+
+def _ceph(plan: Plan) -> dict[str, object]:
+    if plan.ceph is None:
+        return {}
+    conf, ring = plan.ceph.conf.absolute(), plan.ceph.keyring
+    keyring = ring.absolute() if ring is not None else None
+    return {"ceph": {"conf": conf, "user": plan.ceph.user, "keyring": keyring, "pool": plan.ceph.pool}}
+
+
+def _filled(value: object, marks: dict[str, str]) -> dict[str, object]:
+    """The tables with the marks filled in everywhere."""
+
+    def fill(one: object) -> object:
+        match one:
+            case str() | Path():
+                text = str(one)
+                for mark, meaning in marks.items():
+                    text = text.replace(mark, meaning)
+                return text
+            case dict():
+                return {name: fill(inner) for name, inner in one.items()}
+            case list() | tuple():
+                return [fill(inner) for inner in one]
+            case _:
+                return one
+
+    filled = fill(value)
+    assert isinstance(filled, dict)
+    return filled
+
+
+def _once(path: Path, data: bytes) -> None:
+    if not path.exists():
+        write_secret(path, data)
+
+
+def _follow(path: Path, data: bytes, *, secret: bool = False) -> None:
+    """Write a copy again only when its original has changed."""
+    try:
+        same = path.read_bytes() == data
+    except OSError:
+        same = False
+    if not same:
+        (write_secret if secret else write_public)(path, data)
+
+
+def told(plan: Plan, made: Made) -> str:
+    """Say what was made and what comes next."""
+    lines = [f"{plan.out}: a rack of {len(made.nodes)} nodes; {len(made.new)} of them new"]
+    if made.authority_is_new:
+        lines.append(f"  {plan.out / 'ca'} signs for the rack: keep it where no node can read it, and a copy elsewhere")
+    lines += [f"  renewed the certificate of {name} for {CERT_DAYS} days" for name in made.renewed]
+    if made.new:
+        lines.append(f"  copy {plan.out / 'nodes'}/<id> to each node as /etc/moxie, readable by root only")
+        lines.append(f"  on {made.first} first: rack supervisor --config /etc/moxie/node.toml")
+        lines.append(f"  then, from here: rack init --seed-records --config {operator_file(plan.out)}")
+        lines.append("  then the same supervisor command on the others, or let the rack boot them")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The lab: a rack of real processes on one Linux machine."""

@@ -1,0 +1,133 @@
+"""How a lab is laid out on its machine: names of namespaces and cables, addresses, folders, and its state file."""
+
+from pathlib import Path
+
+import msgspec
+
+from core.errors import InputError
+from core.ids import DomainId, NodeId, RackId
+
+STATE_FILE = "lab.json"
+DEFAULT_NAME = "mxlab"
+DEFAULT_DIR = Path("/var/lib/moxie-lab")
+
+DATA_NET = "10.98.0"
+MANAGEMENT_NET = "10.98.1"
+CLIENT_HOST = 250
+INFRA_HOST = 254
+BMC_HOST = 100
+NODES_MAX = 9
+"""Seven real nodes keep two cores busy; nine is what a patient person may ask for."""
+
+
+class LabFailure(Exception):
+    """Something the lab needed from this machine did not work; the message is for a person."""
+
+
+class LabNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One node of a lab. ``number`` counts from 1 and is in its addresses; see ``core.specs.NodeSpec`` for the rest."""
+
+    id: NodeId
+    number: int
+    rack: RackId = RackId("r1")
+    power_domain: DomainId = DomainId("p1")
+    weight: int = 100
+    cores: int = 8
+    memory_gib: int = 16
+    switches: tuple[str, ...] = ("s1",)
+    plugged: bool = True
+
+    @property
+    def data_address(self) -> str:
+        """Its address for peers, ZooKeeper, clients and the storage."""
+        return f"{DATA_NET}.{self.number}"
+
+    @property
+    def management_address(self) -> str:
+        """Its own address in the BMCs' network."""
+        return f"{MANAGEMENT_NET}.{self.number}"
+
+    @property
+    def bmc_address(self) -> str:
+        """Where its BMC listens."""
+        return f"{MANAGEMENT_NET}.{BMC_HOST + self.number}"
+
+    @property
+    def mac(self) -> str:
+        """The hardware address of its data cable, the same at every boot."""
+        return f"02:98:00:00:00:{self.number:02x}"
+
+    @property
+    def data_port(self) -> str:
+        """The switch's end of its data cable."""
+        return f"data{self.number}"
+
+    @property
+    def management_port(self) -> str:
+        """The switch's end of its management cable."""
+        return f"mgmt{self.number}"
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """One lab: ``vips`` are the addresses of its services, ``boot_ms`` how long a node's firmware takes."""
+
+    name: str
+    folder: Path
+    nodes: tuple[LabNode, ...]
+    vips: tuple[str, ...] = ()
+    boot_ms: int = 2_000
+    python: str = ""
+    scenario_key: str = ""
+
+    @property
+    def infra(self) -> str:
+        """The namespace of switches, BMCs and the storage's own services."""
+        return f"{self.name}-infra"
+
+    @property
+    def client(self) -> str:
+        """The namespace of clients and of the operator."""
+        return f"{self.name}-client"
+
+    def netns(self, node: NodeId) -> str:
+        """The network namespace of a node."""
+        return f"{self.name}-{node}"
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Every network namespace of the lab."""
+        return (self.infra, self.client, *(self.netns(node.id) for node in self.nodes))
+
+    def get(self, node: NodeId) -> LabNode:
+        """The node of that name. Raises: KeyError."""
+        for one in self.nodes:
+            if one.id == node:
+                return one
+        raise KeyError(node)
+
+    def home(self, node: NodeId) -> Path:
+        """The folder of a node."""
+        return self.folder / "nodes" / node
+
+
+def read_layout(folder: Path) -> Layout | None:
+    """The lab that is (or was) up in ``folder``; None if there is none.
+
+    Raises: InputError if its state file is not one.
+    """
+    file = folder / STATE_FILE
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Layout)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError([f"{file}: cannot be read ({error}); needed: the state file of a lab"]) from None
+
+
+def write_layout(layout: Layout) -> None:
+    """Record the lab, so that ``down`` finds it whatever happens next."""
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    file = layout.folder / STATE_FILE
+    fresh = file.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(layout), indent=2) + b"\n")
+    fresh.replace(file)
