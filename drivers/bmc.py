@@ -14,7 +14,7 @@ from drivers.config import BmcTable
 Kind = Literal[
     "silent",  # no answer: what happened is unknown, and "off" is not proved
     "unreachable",  # not even a connection: nothing was done
-    "credentials",  # user, password or privilege are wrong: asking again changes nothing
+    "credentials",  # user, password, privilege or certificate are wrong: asking again changes nothing
     "late",  # the order's date, or a newer order, forbids to send it: nothing was done
     "failed",  # the BMC answered with an error, or reports something else than what was ordered
 ]
@@ -205,6 +205,13 @@ DEFAULTS: dict[tuple[str, str], str] = {
 Source: D. Farmer, H. D. Moore, "A Penetration Tester's Guide to IPMI and BMCs" (2013), table of vendors; OpenBMC,
 docs/development, default account; the manuals of Cisco CIMC, Gigabyte MergePoint and Huawei iBMC.
 """
+
+
+def same_uuid(wanted: str, found: tuple[str, ...]) -> bool | None:
+    """Say whether ``wanted`` is among the UUIDs found, however it is written; None if either is unknown."""
+    if not wanted or not any(found):
+        return None
+    return wanted.replace("-", "").lower() in {text.replace("-", "").lower() for text in found}
 
 
 def default_password(user: str, password: str) -> str:

@@ -29,6 +29,11 @@ class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     abandoned: int
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or runs."""
+        return self.waiting + self.running > 0
+
 
 class _State(Enum):
     WAITING = auto()

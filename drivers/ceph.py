@@ -140,7 +140,7 @@ class Ceph:
     def fence(self, volume: VolumeName, address: str, block_ms: int, ms_max: int = ANSWER_MS_MAX) -> None:
         """Block an instance for ``block_ms`` from now and wait for the barrier: no later write of it succeeds.
 
-        The monitors' answer alone is not enough: writes succeeded up to 93 ms after it. Source: facts/ceph.md section 3.
+        The answer of the monitors is not enough: writes succeeded up to 93 ms later. Source: facts/ceph.md section 3.
         Again for the same instance it only renews the entry. Raises: CephError; ``unanswered`` leaves the fence
         unconfirmed, though it may have taken place.
         """

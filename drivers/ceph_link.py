@@ -139,7 +139,7 @@ class NearLink:
                 self._call("close", cluster.shutdown, 1_000)
 
     def command(self, target: str, words: dict[str, Any], ms_max: int) -> Any:
-        """Send a command to ``mon``, ``mgr`` or ``osd.N``; return its JSON, None if there is none."""
+        """Send a command to ``mon``, ``mgr`` or ``osd.N``; return its JSON, else its text, None if it says nothing."""
         text = json.dumps({"format": "json", **words})
         cluster = self._connected()
 
@@ -153,7 +153,10 @@ class NearLink:
         code, out, said = self._call(str(words.get("prefix")), send, ms_max)
         if code:
             self._fail(str(words.get("prefix")), abs(code), said)
-        return json.loads(out) if out.strip() else None
+        try:
+            return json.loads(out) if out.strip() else None
+        except ValueError:
+            return out.decode(errors="replace").strip()
 
     def latest_map(self, ms_max: int) -> None:
         """Wait until this client has the newest map."""
@@ -208,6 +211,10 @@ class NearLink:
 
         self._call("write", write, ms_max)
 
+    def write_to(self, pool: str, name: str, ms_max: int) -> None:
+        """Write one small object whole."""
+        self._call(f"write of {name}", lambda: self._pool(pool).write_full(name, b"moxie"), ms_max)
+
     # -- below the calls --------------------------------------------------------------------------------------------
 
     def _connected(self) -> Any:
@@ -233,7 +240,7 @@ class NearLink:
         raise LinkError(reasons.get(code, "failed"), f"{what}: {said or 'error'} ({code})")
 
 
-CALLS = ("connect", "close", "command", "latest_map", "watchers", "pools", "make_image", "write_all")
+CALLS = ("connect", "close", "command", "latest_map", "watchers", "pools", "make_image", "write_all", "write_to")
 
 
 class FarLink:
@@ -292,6 +299,10 @@ class FarLink:
     def write_all(self, pool_id: int, names: list[str], ms_max: int) -> None:
         """As ``NearLink.write_all``."""
         self._ask("write_all", ms_max, pool_id, names, ms_max)
+
+    def write_to(self, pool: str, name: str, ms_max: int) -> None:
+        """As ``NearLink.write_to``."""
+        self._ask("write_to", ms_max, pool, name, ms_max)
 
     def _ask(self, name: str, ms_max: int, *args: Any) -> Any:
         number = next(self._numbers)

@@ -1,9 +1,10 @@
-"""Everything that a service started, as one thing: a cgroup (v2) where one may be made, else found process by process."""
+"""All that a service started, as one thing: a cgroup (v2) where one may be made, else found process by process."""
 
 import os
 import signal
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from drivers.children import MARK
@@ -42,16 +43,12 @@ class Cgroup:
 
     def remove(self) -> None:
         """Remove it if it is empty."""
-        try:
+        with suppress(OSError):  # somebody still dies in it: the next supervisor sweeps it away
             self._path.rmdir()
-        except OSError:
-            pass  # somebody still dies in it: the next supervisor sweeps it away
 
     def _write(self, name: str, value: str) -> None:
-        try:
+        with suppress(OSError):  # removed: nothing runs in it
             (self._path / name).write_text(value, encoding="ascii")
-        except OSError:
-            pass  # removed: nothing runs in it
 
 
 class Group:
@@ -153,13 +150,11 @@ def _carries(entry: Path, start: bytes) -> bool:
 
 
 def _send(pid: int, number: int, group: bool) -> None:
-    try:
+    with suppress(ProcessLookupError):  # it ended before
         if group:
             os.killpg(pid, number)
         else:
             os.kill(pid, number)
-    except ProcessLookupError:
-        pass  # it ended before
 
 
 def _lines(path: str) -> list[str]:

@@ -1,5 +1,6 @@
 """``rack check`` on a node: whether this machine has what its supervisor and its drivers need."""
 
+import errno
 import importlib.util
 import os
 import platform
@@ -109,13 +110,7 @@ def _drivers(config: Config) -> Iterator[Finding]:
 
 def _devices() -> Iterator[Finding]:
     """How a volume can be attached: by the kernel, or through FUSE and a loop device."""
-    modules = Path("/proc/modules")
-    loaded = (
-        {line.split()[0] for line in modules.read_text(encoding="ascii").splitlines()} if modules.exists() else set()
-    )
-    by_kernel = [
-        name for name in ("rbd", "nbd") if name in loaded or Path(f"/sys/bus/{name}").exists() or _module(name)
-    ]
+    by_kernel = [name for name in ("rbd", "nbd") if Path(f"/sys/module/{name}").exists() or _module(name)]
     fuse, loop = Path("/dev/fuse").exists(), Path("/dev/loop-control").exists()
     about = "volumes"
     if by_kernel:
@@ -161,11 +156,8 @@ def _interface(name: str) -> Finding:
 def _watchdog(device: str) -> Finding:
     if not device:
         there = sorted(Path("/dev").glob("watchdog[0-9]*"))
-        remedy = (
-            f'watchdog = "{there[0]}"'
-            if there
-            else "a machine with a watchdog (or modprobe softdog), and its device here"
-        )
+        remedy = "a machine with a watchdog (or modprobe softdog), and its device here"
+        remedy = f'watchdog = "{there[0]}"' if there else remedy
         return warning("watchdog", "none configured", "a frozen kernel keeps its services' connections open", remedy)
     path = Path(device)
     try:
@@ -199,7 +191,7 @@ def _port(name: str, address: str, port: int, kind: socket.SocketKind, running: 
         try:
             tried.bind((address, port))
         except OSError as failure:
-            if failure.errno == 99:
+            if failure.errno == errno.EADDRNOTAVAIL:
                 remedy = "bring the address up, or correct it in the inventory"
                 return error("ports", about, "this machine does not have that address", remedy)
             if running:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -40,7 +41,7 @@ class Born(msgspec.Struct, frozen=True, kw_only=True):
 class Child:
     """One process, leader of its own session and group, killed when the supervisor dies.
 
-    ``ended`` is called once, in the loop, when it has ended and was reaped; what it left behind in its group may run on.
+    ``ended`` is called once, in the loop, when it has ended and was reaped; what it started itself may run on.
     """
 
     def __init__(self, loop: Loop, born: Born, ended: Callable[[int], None]) -> None:
@@ -60,10 +61,8 @@ class Child:
 
     def send_group(self, number: int) -> None:
         """Send a signal to all of its process group, also after its own end."""
-        try:
+        with suppress(ProcessLookupError):  # nobody is left
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            pass  # nobody is left
 
     def say(self, line: bytes) -> bool:
         """Write a line to its input and close that; whether it could be written."""
@@ -83,10 +82,8 @@ class Child:
         self.alive = False
         code = self._process.wait()
         if self._process.stdin is not None:
-            try:
+            with suppress(OSError):  # what was not read is lost with the reader
                 self._process.stdin.close()
-            except OSError:
-                pass  # what was not read is lost with the reader
         self._ended(code)
 
 

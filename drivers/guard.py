@@ -38,14 +38,13 @@ class Guard:
         self,
         loop: Loop,
         rights: AddressRights,
-        units: dict[ServiceName, Unit],
         tell: Callable[[AnyEvent], None],
         failures: tuple[type[Exception], ...] = (),
         cut: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self.units: dict[ServiceName, Unit] = {}
         self._loop = loop
         self._rights = rights
-        self._units = units
         self._tell = tell
         self._failures = failures
         self._cut = cut
@@ -59,7 +58,7 @@ class Guard:
 
         Except a right: it may come just before the start that it is meant for.
         """
-        unit = self._units.get(effect.service)
+        unit = self.units.get(effect.service)
         if unit is None or unit.epoch != effect.epoch:
             if isinstance(effect, fx.ArmRight) and unit is None:
                 self._early[effect.service] = (effect.epoch, effect.until_ms)
@@ -159,6 +158,8 @@ class Guard:
         if unit.state == "running" or (unit.state == "starting" and unit.instance is None):
             unit.suspended = True
             unit.task.freeze()
+            if unit.vigil is not None:
+                unit.vigil.paused = True
             log("suspended", service=unit.name, epoch=unit.epoch)
 
     def resume(self, unit: Unit) -> None:
@@ -168,6 +169,8 @@ class Guard:
             unit.failures = 0
             if unit.task is not None:
                 unit.task.thaw()
+            if unit.vigil is not None:
+                unit.vigil.paused = False
             log("resumed", service=unit.name, epoch=unit.epoch)
 
     def _kernel(self, change: Callable[[], None], what: str, unit: Unit) -> None:

@@ -16,6 +16,8 @@ from formats.catalog import Health
 SETTLE_MS = 100
 """A process that lives this long counts as started, where only its life is asked for."""
 ANSWER_BYTES = 64
+START_MS, ANSWER_MS_MAX = 100, 2_000
+"""How often a service that starts is asked, and how long any answer may take."""
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +32,51 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     cwd: Path
     log: Path
     mark: str
+
+
+class Vigil:
+    """Asks about one service again and again: often while it starts, then every ``every_ms``; not while ``paused``.
+
+    ``answered`` is called after each question, with "" or what is wrong.
+    """
+
+    def __init__(self, loop: Loop, health: Health, where: Where, answered: Callable[[str], None]) -> None:
+        self.starting = True
+        self.paused = False
+        self._loop = loop
+        self._health = health
+        self._where = where
+        self._answered = answered
+        self._open = True
+        self._question: Question | None = None
+        self._ask()
+
+    def drop(self) -> None:
+        """Ask no more."""
+        self._open = False
+        if self._question is not None:
+            self._question.drop()
+            self._question = None
+
+    def _ask(self) -> None:
+        if not self._open:
+            return
+        if self.paused:
+            self._again()
+            return
+        ms_max = max(min(self._health.every_ms, ANSWER_MS_MAX), START_MS)
+        self._question = Question(self._loop, self._health, self._where, ms_max, self._on_answer)
+
+    def _on_answer(self, problem: str) -> None:
+        self._question = None
+        if self._open and not self.paused:  # what is frozen does not answer
+            self._answered(problem)
+        self._again()
+
+    def _again(self) -> None:
+        every_ms = self._health.every_ms
+        if self._open and (self.starting or self._health.kind != "process"):  # its end is heard of by itself
+            self._loop.after(min(every_ms, START_MS) if self.starting else every_ms, self._ask)
 
 
 class Question:

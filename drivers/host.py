@@ -13,9 +13,9 @@ from typing import Literal, Protocol
 import msgspec
 
 from core import effects as fx
-from core.events import AnyEvent, BeatAnswered, Started, TimerFired
+from core.events import AnyEvent, BeatAnswered, TimerFired
 from core.journal import Opening
-from core.ports import HostEffect, Emit, Ports, route
+from core.ports import Emit, HostEffect, Ports, route
 from core.view import NodeView
 from drivers.clock import now_ms
 
@@ -131,14 +131,15 @@ class Host:
     def _turn(self) -> None:
         """Wait for something to do; take what has arrived; then the timers that are due."""
         self._look()
-        due_ms = min(self._looked_ms + LOOK_MS, self._timers.next_ms(self._looked_ms + LOOK_MS))
-        self._receive(max(0, due_ms - self._clock()))
+        now, look_ms = self._clock(), self._looked_ms + LOOK_MS
+        due_ms = max(now, min(look_ms, self._timers.next_ms(look_ms)))
+        self._receive(due_ms - now)
         if self._clock() - due_ms > LATE_MS:
             self._receive(CATCH_UP_MS)
         while self._waiting and self._end is None:
             self._step(self._waiting.popleft())
-        for timer in self._timers.due(self._clock()):
-            if self._end is None and self._timers.take(timer):
+        for timer, at_ms in self._timers.due(self._clock()):
+            if self._end is None and self._timers.take(timer, at_ms):
                 self._step(TimerFired(at_ms=0, timer=timer))
 
     def _receive(self, ms_max: int) -> None:
@@ -168,9 +169,8 @@ class Host:
         local_ms = self._now()
         self._bound_steps(local_ms)
         event = msgspec.structs.replace(event, at_ms=local_ms)
-        effects = self.machine.step(event)
+        effects = self._take(event)
         self.steps += 1
-        self._write(event, effects)
         if type(event) is not BeatAnswered:
             around.on_step(self.machine)  # a beat judges its own service only, the others follow with the next event
         ports = self._ports
@@ -190,13 +190,36 @@ class Host:
         if self._at_once > STEPS_AT_ONCE_MAX:
             raise RuntimeError(f"{self.node}: {STEPS_AT_ONCE_MAX} steps at {now} ms without an end")
 
-    def _write(self, event: AnyEvent, effects: tuple[fx.AnyEffect, ...]) -> None:
-        """Write the step down before anything of it is done."""
+    def _take(self, event: AnyEvent) -> tuple[fx.AnyEffect, ...]:
+        """Let the machine step, and write the step down before anything of it is done; an event it dies of as well."""
         record = self._around.record
         record.event(event.at_ms, event)
+        try:
+            effects = self.machine.step(event)
+        except Exception:
+            record.step(event.at_ms, self.machine.snapshot)
+            raise
         for effect in effects:
             record.effect(event.at_ms, effect)
         record.step(event.at_ms, self.machine.snapshot)
+        return effects
+
+
+def freshest_first(events: list[AnyEvent]) -> list[AnyEvent]:
+    """Order events that arrived together: what only refreshes evidence first, of each beat only the newest.
+
+    After a pause the older answers would let the machine find its evidence stale that is not.
+    """
+    newest: dict[tuple[str, int, str], BeatAnswered] = {}
+    others: list[AnyEvent] = []
+    for event in events:
+        if isinstance(event, BeatAnswered) and event.outcome == "ok":
+            key = (event.service, event.epoch, event.kind)
+            if key not in newest or newest[key].asked_ms < event.asked_ms:
+                newest[key] = event
+        else:
+            others.append(event)
+    return [*newest.values(), *others]
 
 
 class Timers:
@@ -224,9 +247,17 @@ class Timers:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else otherwise
 
-    def due(self, now: int) -> list[str]:
-        """Take out the timers due by now, in order of time; each counts until ``take``, which a step may forestall."""
-        found: list[str] = []
+    def due(self, now: int) -> list[tuple[str, int]]:
+        """Take out the timers due by now, in order of time; ``take`` each: the step of one may forestall another."""
+        found: list[tuple[str, int]] = []
         while self.next_ms(now + 1) <= now:
-            found.append(heapq.heappop(self._heap)[1])
+            at_ms, timer = heapq.heappop(self._heap)
+            found.append((timer, at_ms))
         return found
+
+    def take(self, timer: str, at_ms: int) -> bool:
+        """Whether a due timer is still set for that time; it is set no more."""
+        if self._at.get(timer) != at_ms:
+            return False
+        del self._at[timer]
+        return True

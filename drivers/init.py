@@ -15,11 +15,10 @@ from core.ids import NO_NODE, NodeId
 from drivers.ca import CERT_DAYS, OPERATOR, Authority, Pair, write_public, write_secret
 from drivers.config import Machine, load_inventory
 from drivers.toml_text import toml_text
+from drivers.zookeeper_server import FIRST_SERVER
 from formats.catalog import Catalog, check_fit, load_catalog
 from formats.problems import Problems, one_of
 
-FIRST_SERVER = "first-server"
-"""A file of this name beside ``node.toml``: this node's ZooKeeper server is the ensemble that the rack begins with."""
 RESERVED = (OPERATOR, "rack-ca")
 STATE_DIR = Path("/var/lib/moxie")
 RUN_DIR = Path("/run/moxie")

@@ -20,6 +20,7 @@ from drivers.bmc import (
     Survey,
     default_password,
     password_of,
+    same_uuid,
 )
 from drivers.clock import now_ms
 from drivers.config import BmcTable, Machine
@@ -126,7 +127,7 @@ def survey(machine: Machine, limit_ms: int, uuid_wanted: str = "") -> Survey:
             events = _optional(limit, lambda: _events(command, limit)) or ()
     except BmcFailure as failure:
         return Survey(problem=failure.detail, kind=failure.kind, took_ms=now_ms() - started_ms)
-    matches = str(uuid.UUID(uuid_wanted)) in uuids if uuid_wanted and uuids else None
+    matches = same_uuid(uuid_wanted, uuids)
     warnings = [f"{sensor.name} is {sensor.value}" for sensor in sensors if not sensor.ok]
     if vendor:
         warnings.append(f"its password is the factory default of {vendor}; set another at the BMC and in password_file")
@@ -260,6 +261,8 @@ def _leave(session: Any) -> None:
         return
     _limits.at_ms = now_ms() + LOGOUT_MS
     for leave in (session.logout, session._mark_broken):
+        if getattr(session, "broken", True):
+            return
         session.incommand, session.lastpayload = False, None  # what was interrupted must not hold the logout back
         try:
             leave()

@@ -21,6 +21,7 @@ KEPT = 4
 SYNC_SECONDS = 1.0
 SYNC_MS_MAX = 30_000
 """A disk that has not taken a second's lines by then is broken."""
+CLOSE_SECONDS_MAX = 1.0
 PREFIX, SUFFIX = "journal-", ".jsonl"
 
 
@@ -159,11 +160,11 @@ class _Sync:
             self._condition.notify()
 
     def close(self) -> None:
-        """Sync once more and end; a disk that hangs is not waited for longer than ``SYNC_MS_MAX``."""
+        """Sync once more and end; a disk that hangs is not waited for longer than ``CLOSE_SECONDS_MAX``."""
         with self._condition:
             self._closing = True
             self._condition.notify()
-        self._thread.join(SYNC_MS_MAX / 1_000)
+        self._thread.join(CLOSE_SECONDS_MAX)
 
     def _run(self) -> None:
         closing = False
@@ -184,7 +185,7 @@ class _Sync:
                 return
             self._since_ms = -1
             with self._condition:
-                self._condition.wait_for(lambda: self._closing, SYNC_SECONDS)
+                self._condition.wait_for(lambda: self._closing or self._old, SYNC_SECONDS)
 
 
 def segments(folder: Path) -> list[Path]:

@@ -1,8 +1,7 @@
-"""Services as supervised child processes: started, stopped, frozen and killed with everything they started themselves."""
+"""Services as supervised child processes: started, stopped, frozen and killed with all that they started themselves."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from drivers.cgroups import Cgroup, Group, find_base, sweep
 from drivers.children import Born, Child, adopt_orphans, describe, environment
@@ -16,26 +15,11 @@ LOOK_MS = 20
 """How often a group is looked at while it empties."""
 
 
-class Whole(Protocol):
-    """All processes of a service (``Cgroup``, ``Group``)."""
-
-    @property
-    def procs(self) -> Path | None: ...
-
-    def freeze(self, frozen: bool) -> None: ...
-
-    def kill(self) -> None: ...
-
-    def empty(self) -> bool: ...
-
-    def remove(self) -> None: ...
-
-
 class Processes:
     """The workload driver ``process``."""
 
     def __init__(self, loop: Loop, node: str, run_dir: Path, logs: Path, cgroups: bool = True) -> None:
-        """Kill what an earlier supervisor of this node left. ``cgroups`` False: do without, as where none may be made."""
+        """Kill what an earlier supervisor of this node left. ``cgroups`` False: do as where none may be made."""
         self._loop = loop
         self._mark = f"{run_dir}:"
         self._base = find_base(node, run_dir) if cgroups else None
@@ -71,7 +55,9 @@ class Processes:
 class _Running:
     """The main process of a service and all it started."""
 
-    def __init__(self, loop: Loop, born: Born, whole: Cgroup | Group, stop: int, ended: Callable[[Ended], None]) -> None:
+    def __init__(
+        self, loop: Loop, born: Born, whole: Cgroup | Group, stop: int, ended: Callable[[Ended], None]
+    ) -> None:
         self._loop = loop
         self._whole = whole
         self._stop = stop

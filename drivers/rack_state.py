@@ -13,7 +13,6 @@ from core.records import (
     MEMBERS,
     NODES,
     POWER,
-    AnyRecord,
     Change,
     ClusterRecord,
     DomainRecord,
@@ -150,8 +149,3 @@ class RackState(msgspec.Struct, frozen=True, kw_only=True):
             if server.error and node in voters
         ]
         return tuple(said)
-
-
-def as_records(changes: Mapping[str, Change]) -> dict[str, AnyRecord]:
-    """The records by path, without what is missing."""
-    return {path: change.data for path, change in sorted(changes.items()) if change.data is not None}

@@ -27,7 +27,7 @@ def with_bmc(kind: str) -> Callable[[Config], bool]:
     return lambda config: any(machine.bmc.driver == kind for machine in config.machines.values())
 
 
-def with_workload(kind: str) -> Callable[[Config], bool]:
+def runs(kind: str) -> Callable[[Config], bool]:
     """The node runs its services in this way."""
     return lambda config: config.tables.workload == kind
 
@@ -55,17 +55,8 @@ DRIVERS: tuple[Driver, ...] = (
     Driver("ipmi", "power", "IPMI 2.0", ("pyghmi",), (), (), "ipmi.md", with_bmc("ipmi")),
     Driver("redfish", "power", "Redfish", (), (), (), "redfish.md", with_bmc("redfish")),
     Driver("ceph", "storage", "Ceph RBD", (), QSD, QSD_DEBIAN, "ceph.md", with_volumes),
-    Driver("process", "workload", "child processes", (), (), (), "process.md", with_workload("process")),
-    Driver(
-        "systemd",
-        "workload",
-        "systemd",
-        ("dbus_fast",),
-        ("systemctl",),
-        ("systemd",),
-        "systemd.md",
-        with_workload("systemd"),
-    ),
+    Driver("process", "workload", "child processes", (), (), (), "process.md", runs("process")),
+    Driver("systemd", "workload", "systemd units", ("dbus_fast",), (), ("systemd",), "systemd.md", runs("systemd")),
     Driver("address", "address", "netlink, ARP", ("pyroute2",), (), (), "address.md", with_addresses),
     Driver("rights", "evidence", "nftables", (), ("nft",), ("nftables",), "supervisor.md", with_addresses),
 )

@@ -14,7 +14,7 @@ from core.events import AnyEvent, Done, OpFailed, OpSucceeded, Reason, Result, R
 from core.ids import Epoch, OpId, ServiceName, VolumeName
 from core.ports import Emit
 from drivers.guard import Guard
-from drivers.health import Question, Where
+from drivers.health import Vigil, Where
 from drivers.log import event as log
 from drivers.loop import Loop
 from drivers.unit import Unit
@@ -22,9 +22,6 @@ from drivers.workload import Ended, Launch, Task, Workload
 from formats.catalog import Catalog
 
 DONE = Done()
-ASK_MS = 100
-"""How often a service that starts is asked whether it is healthy; a service at work is asked every ``every_ms``."""
-ANSWER_MS_MAX = 2_000
 FAILURES_MAX = 3
 """So many failed health checks in a row are an exit."""
 DYING_MS = 50
@@ -70,11 +67,12 @@ class Units:
         place: Place,
         workload: Callable[[str], Workload],
         disks: Disks,
+        guard: Guard,
         tell: Callable[[AnyEvent], None],
     ) -> None:
         """``workload``: the driver for a service, by the name of its systemd unit ("" for a command)."""
-        self.all: dict[ServiceName, Unit] = {}
-        self.guard: Guard | None = None
+        self.all = guard.units
+        self._guard = guard
         self._loop = loop
         self._catalog = {service.spec.name: service for service in catalog.services}
         self._place = place
@@ -128,7 +126,7 @@ class Units:
             self._begin(unit, effect, emit)
 
     def _begin(self, unit: Unit, effect: fx.StartService, emit: Emit) -> None:
-        unit.state, unit.suspended, unit.killed = "starting", False, False
+        unit.state, unit.suspended, unit.killed, unit.discarded = "starting", False, False, False
         unit.attempt += 1
         unit.failures, unit.problem = 0, ""
         unit.waiting = [(effect.op, emit)]
@@ -163,7 +161,7 @@ class Units:
         process = unit.service.process
         launch = Launch(service=unit.name, process=process, places=self._places(unit, folder), cwd=folder)
         unit.task = task = self._workload(process.unit).start(launch, lambda ended: self._ended(unit, task, ended))
-        self._ask(unit, launch)
+        self._watch(unit, launch)
 
     def _places(self, unit: Unit, folder: Path) -> dict[str, str]:
         return {
@@ -187,37 +185,17 @@ class Units:
 
     # -- health -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, unit: Unit, launch: Launch) -> None:
-        health = unit.service.health
+    def _watch(self, unit: Unit, launch: Launch) -> None:
+        own = self._place.address
         where = Where(
-            hosts=("::1", "127.0.0.1", self._place.address)[1:] if ":" not in self._place.address else ("::1",),
-            command=tuple(launch.fill(part) for part in health.command),
+            hosts=("::1", own) if ":" in own else ("127.0.0.1", own),
+            command=tuple(launch.fill(part) for part in unit.service.health.command),
             env=launch.env,
             cwd=launch.cwd,
             log=self._place.logs / f"{unit.name}.health.log",
             mark=f"{self._place.run_dir}:{unit.name}",
         )
-        attempt, ms_max = unit.attempt, max(min(health.every_ms, ANSWER_MS_MAX), ASK_MS)
-
-        def answered(problem: str) -> None:
-            unit.question = None
-            if unit.attempt == attempt and unit.state in ("starting", "running"):
-                self._answered(unit, problem)
-                if unit.state in ("starting", "running"):
-                    self._loop.after(min(health.every_ms, ASK_MS) if unit.state == "starting" else health.every_ms, ask)
-
-        def ask() -> None:
-            nonlocal attempt
-            if unit.state == "running" and unit.attempt == attempt + 1:
-                attempt = unit.attempt  # it became healthy: its own next state
-            if unit.attempt != attempt or unit.state not in ("starting", "running"):
-                return
-            if unit.suspended or (unit.state == "running" and health.kind == "process"):
-                self._loop.after(health.every_ms, ask)
-                return
-            unit.question = Question(self._loop, health, where, ms_max, answered)
-
-        ask()
+        unit.vigil = Vigil(self._loop, unit.service.health, where, lambda problem: self._answered(unit, problem))
 
     def _answered(self, unit: Unit, problem: str) -> None:
         unit.problem = problem
@@ -227,13 +205,14 @@ class Units:
             return
         unit.failures = unit.failures + 1 if problem else 0
         if unit.failures >= FAILURES_MAX:
-            detail = f"{FAILURES_MAX} health checks failed: {problem}"
             self._exited(unit)
-            self._tell_exited(unit, detail)
+            self._tell_exited(unit, f"{FAILURES_MAX} health checks failed: {problem}")
 
     def _healthy(self, unit: Unit) -> None:
         unit.attempt += 1
         unit.state = "running"
+        if unit.vigil is not None:
+            unit.vigil.starting = False
         log("running", service=unit.name, epoch=unit.epoch)
         if unit.lapsed:  # its right ended while it started
             self._guard.suspend(unit)
@@ -264,7 +243,7 @@ class Units:
     def _exited(self, unit: Unit) -> None:
         unit.state = "exited"
         unit.attempt += 1
-        self._drop_question(unit)
+        self._ask_no_more(unit)
         if unit.task is not None:
             unit.killed = True
             unit.task.kill()
@@ -286,7 +265,7 @@ class Units:
         unit.state = "stopping"
         unit.attempt += 1
         unit.waiting.append((effect.op, emit))
-        self._drop_question(unit)
+        self._ask_no_more(unit)
         self._guard.address(unit, up=False)
         attempt = unit.attempt
         log("stopping", service=unit.name, epoch=unit.epoch, kill=effect.kill)
@@ -307,6 +286,7 @@ class Units:
     def _kill(self, unit: Unit) -> None:
         unit.killed = True
         if unit.instance is not None:
+            unit.discarded = True
             self._disks.discard(unit.service.spec.volume, unit.epoch)
         if unit.task is not None:
             unit.task.kill()
@@ -318,11 +298,14 @@ class Units:
 
     def _unmount(self, unit: Unit) -> None:
         attempt = unit.attempt
-        if unit.killed or not unit.mount:
+        if unit.discarded or unit.instance is None:
             self._stopped(unit, attempt, not unit.killed)
             return
         volume, ms_max = unit.service.spec.volume, unit.service.spec.stop_ms_max
-        self._disks.unmount(volume, unit.epoch, ms_max, lambda problem: self._stopped(unit, attempt, not problem))
+        clean = not unit.killed
+        self._disks.unmount(
+            volume, unit.epoch, ms_max, lambda problem: self._stopped(unit, attempt, clean and not problem)
+        )
 
     def _give_up(self, unit: Unit, attempt: int) -> None:
         if unit.attempt == attempt:
@@ -341,17 +324,12 @@ class Units:
         self._done(self._taken(unit), Stopped(clean=clean))
 
     @staticmethod
-    def _drop_question(unit: Unit) -> None:
-        if unit.question is not None:
-            unit.question.drop()
-            unit.question = None
+    def _ask_no_more(unit: Unit) -> None:
+        if unit.vigil is not None:
+            unit.vigil.drop()
+            unit.vigil = None
 
     # -- answers ----------------------------------------------------------------------------------------------------
-
-    @property
-    def _guarding(self) -> Guard:
-        assert self.guard is not None
-        return self.guard
 
     @staticmethod
     def _taken(unit: Unit) -> list[tuple[OpId, Emit]]:

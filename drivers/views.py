@@ -11,7 +11,6 @@ import msgspec
 from core.ids import NodeId
 from core.view import NodeView
 from drivers.clock import wall_ms
-from drivers.four_letters import spoken
 from drivers.rack_state import Heard
 
 ANSWER_S = 2.0
@@ -66,3 +65,12 @@ def _ahead(date: str, asked_ms: int, answered_ms: int) -> int | None:
     if theirs > answered_ms:
         return theirs - answered_ms
     return min(0, theirs + 999 - asked_ms)
+
+
+def spoken(error: Exception) -> str:
+    """Say an error of a connection in a few words."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__

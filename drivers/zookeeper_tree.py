@@ -95,7 +95,7 @@ def window(order: Sequence[NodeId], voters: int, turn: int) -> tuple[NodeId, ...
     """The servers to try now: the first ``voters`` of the order, and with each turn others of the rest."""
     first = tuple(order[: min(voters, HOSTS_MAX)])
     rest = order[len(first) :]
-    if turn < 1 and first or not rest:
+    if (turn < 1 and first) or not rest:
         return first
     room = max(1, HOSTS_MAX - len(first))
     start = (turn - (1 if first else 0)) * room % len(rest)

@@ -34,12 +34,14 @@ RULES = (
     Rule(phase="reconnect_ms", entry="zookeeper.reconnect_ms", less=("zookeeper.write_ms",)),
     Rule(phase="power_query_ms", entry="bmc.login_ms", less=("bmc.command_ms",)),
     Rule(phase="attach_ms", entry="storage.open_ms"),
-    Rule(phase="mount_ms", entry="supervisor.mount_ms", less=("storage.send_ms", "storage.ack_ms")),
     Rule(phase="agent_restart_ms", entry="agent.restart_ms"),
 )
 """In order: what one rule fits, a later one takes off."""
 
 _PHASE = re.compile(f"({'|'.join(PHASES)})(\\.[A-Za-z0-9_-]+)?")
+
+STRAY = 10
+"""A sample this many times further above the p90 than that is above the median met an outage; the twin has its own."""
 
 COMMAND_SHARE = 0.3
 """Of the shortest fence, what is given to the monitors' command; the barrier has the rest and all of the spread."""
@@ -114,7 +116,10 @@ class _Changes:
 
     def spread(self, entry: str, phase: str, samples: Sequence[float]) -> None:
         """Give an entry the quantiles of the samples; none is below 0."""
-        low, p50, p90, high = (max(0.0, round(interpolated(samples, share), 1)) for share in (0.0, 0.5, 0.9, 1.0))
+        p90 = interpolated(samples, 0.9)
+        most = p90 + STRAY * max(1.0, p90 - interpolated(samples, 0.5))
+        usual = [ms for ms in samples if ms <= most]
+        low, p50, p90, high = (max(0.0, round(interpolated(usual, share), 1)) for share in (0.0, 0.5, 0.9, 1.0))
         source = self._source(phase, len(samples))
         self._set(entry, Sampled(min=low, p50=p50, p90=p90, max=high, source=source), len(samples))
 

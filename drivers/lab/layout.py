@@ -117,7 +117,7 @@ def read_layout(folder: Path) -> Layout | None:
     """
     file = folder / STATE_FILE
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Layout)
+        return msgspec.json.decode(file.read_bytes(), type=Layout, dec_hook=lambda kind, value: kind(value))
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:
@@ -129,5 +129,10 @@ def write_layout(layout: Layout) -> None:
     layout.folder.mkdir(parents=True, exist_ok=True)
     file = layout.folder / STATE_FILE
     fresh = file.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(layout), indent=2) + b"\n")
+    fresh.write_bytes(to_json(layout))
     fresh.replace(file)
+
+
+def to_json(record: msgspec.Struct) -> bytes:
+    """A state file: JSON that a person can read, paths as text."""
+    return msgspec.json.format(msgspec.json.encode(record, enc_hook=str), indent=2) + b"\n"

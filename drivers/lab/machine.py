@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from core.ids import NodeId
-from drivers.lab.layout import Layout, read_layout
+from drivers.lab.layout import Layout, read_layout, to_json
 from drivers.lab.network import plug
 from drivers.lab.shell import NETNS
 
@@ -50,12 +50,12 @@ SOFTWARE_FILE = "machine.json"
 
 def write_software(home: Path, software: Software) -> None:
     """Install a node."""
-    (home / SOFTWARE_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(software), indent=2) + b"\n")
+    (home / SOFTWARE_FILE).write_bytes(to_json(software))
 
 
 def read_software(home: Path) -> Software:
     """What is installed on the node of this folder."""
-    return msgspec.json.decode((home / SOFTWARE_FILE).read_bytes(), type=Software)
+    return msgspec.json.decode((home / SOFTWARE_FILE).read_bytes(), type=Software, dec_hook=lambda kind, value: kind(value))
 
 
 def boot(home: Path) -> None:

@@ -8,6 +8,7 @@ they enter it, by the cable they come from, where they go, and whether a port of
 from collections.abc import Iterable
 from typing import Literal
 
+from core.ids import NodeId
 from drivers.lab.layout import CLIENT_HOST, DATA_NET, INFRA_HOST, MANAGEMENT_NET, LabFailure, LabNode, Layout
 from drivers.lab.shell import NETNS, batch, call, inside
 
@@ -192,3 +193,15 @@ def set_delay(layout: Layout, node: LabNode, delay_ms: int) -> None:
     if delay_ms:
         queue = ("tc", "qdisc", "add", "dev", node.data_port, "root", "netem", "delay", f"{delay_ms}ms")
         call(inside(layout.infra, queue))
+
+
+def block_port(layout: Layout, node: NodeId, port: int, blocked: bool) -> None:
+    """Keep a node from reaching a TCP port anywhere, itself included; a node that is off forgets it. Raises: LabFailure."""
+    table = f"moxie_block_{port}"
+    if not blocked:
+        if (NETNS / layout.netns(node)).exists():
+            call(inside(layout.netns(node), ("nft", "delete", "table", "inet", table)), check=False)
+        return
+    chain = "type filter hook output priority -300; policy accept;"
+    script = f"table inet {table} {{ chain out {{ {chain} tcp dport {port} drop; }} }}\n"
+    call(inside(layout.netns(node), ("nft", "-f", "-")), script)

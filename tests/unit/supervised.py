@@ -102,7 +102,6 @@ class Node:
                 stop_ms=lambda _: 50,
                 suspend_ms=lambda: 20,
                 kill_ms=lambda: 10,
-                mount_ms=lambda: 0,
             ),
             services=SERVICES,
             sick=self.sick,

@@ -78,6 +78,7 @@ class Bmcs:
         self._modes: dict[NodeId, BmcMode] = {}
         self._delays: dict[NodeId, int] = {}
         self._on_order: list[Callable[[OrderTaken], None]] = []
+        self._on_proof: list[Callable[[NodeId], None]] = []
 
     def set_mode(self, node: NodeId, mode: BmcMode) -> None:
         """Change how a BMC behaves.
@@ -131,6 +132,15 @@ class Bmcs:
     def on_order(self, fn: Callable[[OrderTaken], None]) -> None:
         """Call ``fn`` for every order that reaches a BMC, before it acts."""
         self._on_order.append(fn)
+
+    def on_proof(self, fn: Callable[[NodeId], None]) -> None:
+        """Call ``fn(node)`` whenever an agent has read that a node is off, true or not."""
+        self._on_proof.append(fn)
+
+    def proved_off(self, node: NodeId) -> None:
+        """An agent has read that a node is off: it lets the storage know (``drivers.power``, ``on_off``)."""
+        for fn in self._on_proof:
+            fn(node)
 
     def execute(self, by: NodeId, order: fx.PowerOrder) -> None:
         """Let a BMC act on an order, as its mode has it."""
@@ -198,7 +208,10 @@ class PowerClient(Asker):
 
     def _report(self, node: NodeId, answer: Answer) -> None:
         if self._bmcs.answers(self._node, node):
-            answer.succeed(PowerSeen(on=self._bmcs.reported(node)))
+            on = self._bmcs.reported(node)
+            answer.succeed(PowerSeen(on=on))
+            if not on:
+                self._bmcs.proved_off(node)
 
     def _send(self, order: fx.PowerOrder, answer: Answer) -> None:
         if self.clock() + self._bmcs.times.command_ms.ms_max >= order.deadline_ms:

@@ -25,7 +25,6 @@ class SupervisorTimes(msgspec.Struct, frozen=True, kw_only=True):
 
     suspend_ms: Sampled
     kill_ms: Sampled
-    mount_ms: Sampled
 
 
 def cable(rack: RackFile) -> Fabric:
@@ -109,5 +108,4 @@ def pace(catalog: Catalog, calibration: Calibration, stream: Stream) -> Pace:
         stop_ms=lambda service: drawn(stop, service),
         suspend_ms=lambda: times.suspend_ms.draw(stream),
         kill_ms=lambda: times.kill_ms.draw(stream),
-        mount_ms=lambda: times.mount_ms.draw(stream),
     )

@@ -87,8 +87,7 @@ class Starts:
 
     def _launch(self, unit: Unit, attempt: int, recovery_ms: int) -> None:
         if (unit.name, self._site.node) not in self._site.sick:
-            mount_ms = self._site.pace.mount_ms() if unit.instance is not None else 0
-            delay_ms = recovery_ms + self._site.pace.start_ms(unit.name) + mount_ms
+            delay_ms = recovery_ms + self._site.pace.start_ms(unit.name)
             self._processes.after(delay_ms, self._healthy, unit, attempt)
 
     def _healthy(self, unit: Unit, attempt: int) -> None:

@@ -154,6 +154,10 @@ class Storage:
             del self.clients[client.instance.address]
         self._node_changed(here, loud=False)
 
+    def proved_off(self, node: NodeId) -> None:
+        """Take up that a BMC reported a node off: its daemons need not be waited for."""
+        self.map.declared_dead(self.map.nodes[node])
+
     def freeze_node(self, node: NodeId) -> None:
         """Stop everything on a node without ending it."""
         here = self.map.nodes[node]

@@ -136,6 +136,17 @@ class StorageMap:
             return 0
         return max((osd.slow_ms for osd in group.copies if osd.up), default=0)
 
+    def declared_dead(self, node: StorageNode) -> None:
+        """Mark a node's daemons down because its BMC reported it off; daemons that live nevertheless come up again."""
+        lied = any(osd.serving and osd.up for osd in node.osds)
+        if lied and self._quorum():
+            for osd in node.osds:
+                osd.up = False
+            self._remark(node, loud=True)
+            self._judge([group for osd in node.osds for group in osd.groups])
+        elif any(osd.up and not osd.serving for osd in node.osds):
+            self._remark(node, loud=True)
+
     def quorum_back(self) -> None:
         """Mark what could not be marked without a quorum of monitors."""
         waiting, self._unmarked = self._unmarked, []

@@ -25,7 +25,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     stop_ms: Callable[[ServiceName], int]
     suspend_ms: Callable[[], int]
     kill_ms: Callable[[], int]
-    mount_ms: Callable[[], int]
 
 
 class Unit(msgspec.Struct, kw_only=True):

@@ -117,6 +117,7 @@ class World:
         self.power.on_up(self._came_up)
         self.power.on_down(self._went_down)
         self.power.on_order(self._ordered)
+        self.power.bmc.on_proof(self.storage.proved_off)
         self.storage.on_accept(self._accepted)
         self.storage.on_block(self._block_changed)
         self.storage.on_change(self._look_later)
