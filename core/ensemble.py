@@ -80,7 +80,7 @@ def review(b: Brain) -> None:
         return
     _own_server(b, ensemble, record)
     _count_dead(b, ensemble)
-    if b.ring.owner_of_key("ensemble") != b.me.id or b.state.ensemble_op != NO_OP:
+    if b.ring.owner_of_key("ensemble") != b.me.id or b.state.ensemble_op != NO_OP or "reconfigure" in b.state.timers:
         return
     if record.joining or record.leaving:
         _carry_on(b, ensemble, record, version)
@@ -189,8 +189,9 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
         b.state.ensemble_op = NO_OP
         if pending.step == "reconfigure" and ok:
             b.note("ensemble_changed")
-        if not ok:
-            b.timer_in("ensemble", b.calm_backoff(3, "ensemble"))
+        if isinstance(event, OpFailed):
+            wait_ms = b.calm_backoff(3, "ensemble") if event.retryable else b.timing.retry_ms_max
+            b.timer_in("reconfigure", wait_ms)
 
 
 def may_lose(b: Brain, node: NodeId, away: tuple[NodeId, ...]) -> bool:

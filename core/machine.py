@@ -334,7 +334,7 @@ def _plain_timer(b: Brain, kind: str) -> None:
             blocks.on_timer(b)
         case "stable":
             drain.on_stable(b)
-        case "ensemble" | "drain":
+        case "ensemble" | "reconfigure" | "drain":
             pass  # looking around is all
         case _:
             raise InvariantViolation(f"unknown timer {kind}")

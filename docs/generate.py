@@ -18,6 +18,7 @@ from twin.faults.base import Fault
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "generated"
+DRIVERS_INDEX = ROOT / "docs" / "drivers" / "README.md"
 NOTICE = "<!-- Written by docs/generate.py (make docs); do not edit. -->\n"
 
 
@@ -64,6 +65,33 @@ def pages() -> dict[str, str]:
             [(f"`{name}`", text) for name, text in NOTES.items()],
         ),
     }
+
+
+def drivers_index() -> str:
+    """Render the index of the drivers: one row for each line of ``drivers/registry.py``."""
+    from drivers.registry import DRIVERS
+
+    def needs(names: Iterable[str]) -> str:
+        return ", ".join(f"`{name}`" for name in names)
+
+    rows = [
+        (
+            f"[`{driver.name}`]({driver.page})",
+            driver.port,
+            driver.technology,
+            needs(driver.modules),
+            needs(driver.programs),
+            needs(driver.debian),
+        )
+        for driver in DRIVERS
+    ]
+    lead = (
+        "The real rack that the core runs in. Each driver carries out one port of `core/ports.py`; `rack check` looks "
+        "for what it needs. The commands are on [a page of their own](rack.md). To add a driver, write "
+        "`drivers/<technology>.py` and its page here, add a line to `drivers/registry.py`, and run `make docs` and the "
+        "port's contract suite."
+    )
+    return page("Drivers", lead, ("driver", "port", "technology", "Python", "programs", "Debian packages"), rows)
 
 
 def page(title: str, lead: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -192,7 +220,8 @@ def main() -> None:
         stale.unlink()
     for name, text in rendered.items():
         (OUT / name).write_text(text, encoding="utf-8")
-    print(f"wrote {len(rendered)} pages to {OUT.relative_to(ROOT)}")
+    DRIVERS_INDEX.write_text(drivers_index(), encoding="utf-8")
+    print(f"wrote {len(rendered)} pages to {OUT.relative_to(ROOT)}, and {DRIVERS_INDEX.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import socket
 import struct
 from contextlib import suppress
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2 import IPRoute  # type: ignore[import-untyped]  # it ships no types
+from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]  # as above
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

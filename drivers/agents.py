@@ -32,6 +32,10 @@ START_SHARE = 4
 """An agent that starts and has not failed may take this many times ``give_up_ms``: a node that boots is busy."""
 HAND_OVER_MS_MAX = 120_000
 HAND_OVER = b"hand-over\n"
+DONE, STEPPED_DOWN = 0, 75
+"""Exit codes of an agent (``drivers.agent``): it ended as it was told; it must not go on, hand over at once."""
+SETTLED_MS = 5_000
+"""An agent that stays this long after a hand-over is back; one that ends sooner took nothing on."""
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +66,6 @@ class Agents:
         self._next: Timer | None = None
         self._handed_over = False
         self._left = False
-        self._restarting = False
         self._then: Callable[[], None] | None = None
         self._closed = False
 
@@ -77,8 +80,9 @@ class Agents:
         """Note that an agent is there; it need not be a child of ours (a person may have started it)."""
         self._speaker = pid
         if self._substitute is None or pid != self._substitute.pid:
-            self._handed_over = self._left = False
+            self._left = False
             self._be_patient_no_more()
+            self._loop.after(SETTLED_MS, lambda: self._settled(pid))
 
     def lost(self) -> None:
         """Note that the agent's connection is gone."""
@@ -88,20 +92,25 @@ class Agents:
         elif not self._handed_over:
             self._start_after(self._delay_ms)
 
+    def _settled(self, pid: int) -> None:
+        if self._speaker == pid:
+            self._handed_over = False  # it came back to stay: what it takes on may have to be handed over again
+
     def leaving(self) -> None:
         """Note that the agent handed everything over."""
         log("agent_leaving")
         self._left = True
 
     def restart(self) -> None:
-        """Restart the agent (its configuration or its program changed), and the substitute after it."""
+        """Have the agent end and start again (its configuration or its program changed); one that is off is started.
+
+        The agent looks at the configuration first, and stays if it is bad; the substitute follows what it does.
+        """
         self._left = self._handed_over = False
         self._delay_ms = self._life.restart_ms
         self._quick.clear()
-        self._stop(self._spare)
         if self._agent is not None and self._agent.alive:
-            self._restarting = True
-            self._stop(self._agent)
+            self._agent.send(signal.SIGHUP)
         else:
             self._start_after(0)
 
@@ -153,10 +162,9 @@ class Agents:
         if self._then is not None:
             self._give_up("the supervisor ends")
             return
-        if self._restarting:
-            self._restarting = False
-            self._start_after(0)
-            self._loop.after(SPARE_MS, self._start_spare)
+        if code == DONE:
+            self._start_after(0 if lived_ms > self._life.restart_ms else self._life.restart_ms)
+            self._stop(self._spare)  # a new one is started, from what this one was restarted for
             return
         if lived_ms >= STABLE_MS:
             self._quick.clear()
@@ -164,8 +172,8 @@ class Agents:
         else:
             self._quick.append(lived_ms)
         self._be_patient(self._life.give_up_ms)
-        if len(self._quick) == QUICK_EXITS_MAX and not self._handed_over:
-            self._give_up(f"it ended {QUICK_EXITS_MAX} times in a row")
+        if not self._handed_over and (code == STEPPED_DOWN or len(self._quick) == QUICK_EXITS_MAX):
+            self._give_up("it stepped down" if code == STEPPED_DOWN else f"it ended {QUICK_EXITS_MAX} times in a row")
             return
         self._start_after(RETRY_MS if self._handed_over else self._delay_ms)
         self._delay_ms = min(2 * self._delay_ms, RESTART_MS_MAX)
@@ -232,9 +240,9 @@ class Agents:
             self._substitute_ended(code)
             return
         self._spare = None
-        if not self._closed and not self._restarting:
+        if not self._closed:
             log("spare_ended", detail=describe(code))
-            self._loop.after(RETRY_MS, self._start_spare)
+            self._loop.after(SPARE_MS if code < 0 else RETRY_MS, self._start_spare)
 
     # -- processes --------------------------------------------------------------------------------------------------
 

@@ -266,11 +266,15 @@ class Ceph:
         return dict(self.command("status", ms_max=ms_max))
 
     def figures(self, ms_max: int = ANSWER_MS_MAX) -> dict[str, Any]:
-        """Gather what a capacity planner needs: maps, daemons, pools, groups. Raises: CephError."""
+        """Gather what a capacity planner needs, each under the name of its command. Raises: CephError."""
         deadline = Deadline(ms_max)
-        mon = {name: self.command(name, ms_max=deadline.left()) for name in ("osd dump", "osd crush dump", "df detail")}
-        mgr = {name: self.command(name, target="mgr", ms_max=deadline.left()) for name in ("osd df tree", "pg dump")}
-        return {**mon, **mgr}
+        return {
+            "osd dump": self.command("osd dump", ms_max=deadline.left()),
+            "osd crush dump": self.command("osd crush dump", ms_max=deadline.left()),
+            "df detail": self.command("df", ms_max=deadline.left(), detail="detail"),
+            "osd df tree": self.command("osd df", target="mgr", ms_max=deadline.left(), output_method="tree"),
+            "pg dump": self.command("pg dump", target="mgr", ms_max=deadline.left()),
+        }
 
     def _linked(self) -> NearLink | FarLink:
         link = self._link

@@ -1,4 +1,4 @@
-"""``rack check``: is everything that the drivers rely on there, reachable and safe? Each finding comes with its remedy."""
+"""``rack check``: is everything that the drivers rely on reachable and safe? Each finding comes with its remedy."""
 
 import json
 from collections.abc import Iterator

@@ -27,6 +27,9 @@ SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 def check_machine(config: Config) -> Iterator[Finding]:
     """Look at this machine as the node of the configuration."""
     yield from secrets_of(config)
+    if config.tables.heartbeat_key is None:
+        remedy = "heartbeat_key with the file that 'rack init' made"
+        yield warning("secrets", str(config.file), "no heartbeat_key: heartbeats of nodes can be forged", remedy)
     yield _root()
     yield _kernel()
     yield from _drivers(config)
@@ -53,9 +56,6 @@ def secrets_of(config: Config) -> Iterator[Finding]:
         yield error(
             "secrets", str(config.file), "no [tls]: everybody on the network may write the rack's records", remedy
         )
-    if tables.heartbeat_key is None:
-        remedy = "heartbeat_key with the file that 'rack init' made"
-        yield warning("secrets", str(config.file), "no heartbeat_key: heartbeats of nodes can be forged", remedy)
 
 
 def _secret(path: Path) -> Finding:

@@ -111,6 +111,35 @@ def adopt_orphans() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def reap_orphans(seen: set[int]) -> set[int]:
+    """Reap adopted children that are dead and were so at the last look (``seen``); return those that are dead now.
+
+    Only what nobody waited for in all that time is reaped: others of this process wait for children of their own.
+    """
+    dead = {pid for pid in _children() if _is_dead(pid)}
+    for pid in sorted(dead & seen):
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return dead - seen
+
+
+def _children() -> list[int]:
+    found: list[int] = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):
+            found += map(int, (task / "children").read_text(encoding="ascii").split())
+    return found
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] == "Z"
+        )
+    except OSError:
+        return False
+
+
 def _popen(born: Born) -> subprocess.Popen[bytes]:
     log = _open_log(born.log) if born.log is not None else None
     group = None

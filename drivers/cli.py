@@ -1,7 +1,7 @@
 """The command ``rack``: what runs a node, and what a person does with a rack.
 
-Exit codes: 0 done, 1 not as it should be (check, a scenario, a wish that is not fulfilled yet), 2 bad input or a rack that
-cannot be reached.
+Exit codes: 0 done, 1 not as it should be (a finding, a scenario, a wish that is not fulfilled yet), 2 bad input or a
+rack that cannot be reached.
 """
 
 import argparse
@@ -125,9 +125,10 @@ def _seconds(text: str) -> int:
 
 
 def _supervisor(arguments: argparse.Namespace) -> int:
-    from drivers.supervisor import run
+    from drivers.config import load_config
+    from drivers.supervisor import main as supervise
 
-    return run(arguments.config)
+    return supervise(load_config(arguments.config))
 
 
 def _agent(arguments: argparse.Namespace) -> int:

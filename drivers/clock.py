@@ -8,6 +8,11 @@ def now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
+def seconds() -> float:
+    """Seconds of the same clock with all its digits, for measuring durations only."""
+    return time.monotonic()
+
+
 def wall_text() -> str:
     """The time of day in UTC, ISO 8601, for log lines only; nothing is ever decided by it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -43,9 +43,9 @@ class Disks:
         volumes = self._volumes
 
         def detach() -> Detached:
-            if volumes is None or not self._is(order.volume, order.epoch):
-                return Detached(op=order.op, error=f"{order.volume} is not attached for epoch {order.epoch}")
-            return Detached(op=order.op, error=volumes.detach(order.volume, order.ms_max))
+            if volumes is None:
+                return Detached(op=order.op, error=NONE)
+            return Detached(op=order.op, error=volumes.detach(order.volume, order.epoch, order.ms_max))
 
         self._do(detach, then, lambda problem: Detached(op=order.op, error=problem))
 

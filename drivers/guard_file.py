@@ -95,7 +95,8 @@ class GuardFile:
         with mmap.mmap(-1, BLOCK_BYTES) as page:  # direct I/O wants memory that is aligned to a page
             while not self._ended and (request := self._requests.get()) is not None:
                 self._answer(handle, page, request)
-        os.close(handle)
+        with contextlib.suppress(OSError):  # the process that serves the file may be gone
+            os.close(handle)
 
     def _open(self) -> int:
         """Wait for the export and open it; -1 when it never came."""

@@ -13,11 +13,12 @@ from typing import Literal, Protocol
 import msgspec
 
 from core import effects as fx
-from core.events import AnyEvent, BeatAnswered, TimerFired
+from core.events import AnyEvent, BeatAnswered, OpFailed, OpSucceeded, TimerFired
+from core.ids import OpId
 from core.journal import Opening
 from core.ports import Emit, HostEffect, Ports, route
 from core.view import NodeView
-from drivers.clock import now_ms
+from drivers.clock import now_ms, seconds
 
 INBOX_MAX = 100_000
 """More events than this unhandled: the loop does not keep up and never will."""
@@ -25,12 +26,14 @@ STEPS_AT_ONCE_MAX = 10_000
 """More steps than this in one millisecond are an endless loop between a machine and its ports."""
 LOOK_MS = 1_000
 """How often the loop shows that it lives when nothing happens."""
+LAST_MS = 1_000
+"""How long the loop waits for the answer to the machine's last order before it ends."""
 LATE_MS, CATCH_UP_MS = 50, 20
 """After being this late (the process stood still, or the machine was starved), events that wait in sockets get this
 long to arrive before timers judge by what is known."""
 
-End = Literal["handed_over", "stopped", "reload", "orphaned"]
-"""Why ``run`` returned: the machine's ``Exit``; ``stop`` with its reason."""
+End = Literal["handed_over", "stopped", "reload", "orphaned", "broken"]
+"""Why ``run`` returned: the machine's ``Exit``; or what ``stop`` was told."""
 
 
 class Brain(Protocol):
@@ -57,13 +60,15 @@ class Surroundings(msgspec.Struct, kw_only=True):
     """What a host lives in.
 
     ``on_note`` hears of notes; ``on_step`` of each step but answers of beats that changed nothing but how fresh the
-    evidence is; ``on_look`` that the loop lives, at least once a second.
+    evidence is; ``on_taken`` of every step, with its effects and how many seconds machine and journal took; ``on_look``
+    that the loop lives, at least once a second.
     """
 
     record: Record
     on_note: Callable[[fx.Note], None]
     on_step: Callable[[Brain], None]
     on_look: Callable[[], None]
+    on_taken: Callable[[AnyEvent, tuple[fx.AnyEffect, ...], float], None] | None = None
     clock: Callable[[], int] = now_ms
 
 
@@ -88,6 +93,7 @@ class Host:
         self._waiting: deque[AnyEvent] = deque()
         self._timers = Timers()
         self._end: End | None = None
+        self._last_op = OpId(0)
         self._last_ms = 0
         self._at_once = 0
         self._looked_ms = -1
@@ -102,6 +108,8 @@ class Host:
         self._step(first)
         while self._end is None:
             self._turn()
+        if self._end == "handed_over" and self._last_op:
+            self._await_last(self._clock() + LAST_MS)
         self.alive = False
         return self._end
 
@@ -109,6 +117,11 @@ class Host:
         """Take an event from a port, in any thread or signal handler; it is stamped when it is handled."""
         if self.alive and self._inbox.qsize() < INBOX_MAX:
             self._inbox.put(event)
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait to be handled."""
+        return self._inbox.qsize() + len(self._waiting)
 
     def stop(self, why: End) -> None:
         """End the loop soon, after the step under way; from any thread or signal handler."""
@@ -158,6 +171,16 @@ class Host:
         except queue.Empty:
             self._waiting.extend(freshest_first(taken))
 
+    def _await_last(self, until_ms: int) -> None:
+        """Wait for the answer to the last order (to end the session), which no machine takes any more."""
+        while (left_ms := until_ms - self._clock()) > 0:
+            try:
+                item = self._inbox.get(timeout=left_ms / 1_000)
+            except queue.Empty:
+                return
+            if isinstance(item, OpSucceeded | OpFailed) and item.op == self._last_op:
+                return
+
     def _look(self) -> None:
         now = self._clock()
         if self._looked_ms < 0 or now - self._looked_ms >= LOOK_MS:
@@ -169,12 +192,16 @@ class Host:
         local_ms = self._now()
         self._bound_steps(local_ms)
         event = msgspec.structs.replace(event, at_ms=local_ms)
+        begun = seconds()
         effects = self._take(event)
         self.steps += 1
+        if around.on_taken is not None:
+            around.on_taken(event, effects, seconds() - begun)
         if type(event) is not BeatAnswered:
             around.on_step(self.machine)  # a beat judges its own service only, the others follow with the next event
-        ports = self._ports
+        ports, self._last_op = self._ports, OpId(0)
         for effect in effects:
+            self._last_op = getattr(effect, "op", self._last_op)
             if ports is not None:
                 route(effect, ports, self.emit)
 

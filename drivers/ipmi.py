@@ -32,6 +32,9 @@ WAKE_MS = 10
 Measured, 10 BMCs with 14 commands each: 18.1 s without, 1.1 s with it.
 """
 
+PATIENT_MS, PATIENT_WAKE_MS = 300, 50
+"""A call that has waited this long looks again less often: ten hung BMCs shall not keep a core busy."""
+
 LOST_MS = 250
 """How long after ``WAKE_MS`` a wait ends by itself should pyghmi's own thread never end it."""
 
@@ -199,6 +202,7 @@ class _Library:
         self.command: Any = command.Command
         self.session: Any = session.Session
         session._io_wait = _waiting(session)
+        _keep_apart(session)
 
 
 _library: list[_Library] = []
@@ -215,12 +219,14 @@ def _waiting(session: Any) -> Callable[..., None]:
     """Make the one function that every wait of pyghmi goes through: it looks again soon, and it ends with the limit."""
 
     def wait(timeout: float, address: object = None, queue: Any = None) -> None:
-        if now_ms() >= getattr(_limits, "at_ms", 0):
+        now = now_ms()
+        if now >= getattr(_limits, "at_ms", 0):
             raise _LimitPassed
+        wake_ms = WAKE_MS if now - _limits.since_ms < PATIENT_MS else PATIENT_WAKE_MS
         woken = threading.Event()
         if queue is not None:
             queue.append(woken)
-        seconds = min(timeout, WAKE_MS / 1_000)
+        seconds = min(timeout, wake_ms / 1_000)
         at = session._monotonic_time() + seconds
         session.ioqueue.append((at, woken, address))
         if at < session.selectdeadline:
@@ -233,6 +239,33 @@ def _waiting(session: Any) -> Callable[..., None]:
     return wait
 
 
+def _keep_apart(session: Any) -> None:
+    """Let each thread tend to its own session only.
+
+    pyghmi lets whoever waits for a login handle everybody's packets and timeouts, with its two locks taken in either
+    order: measured, of 200 calls to 40 BMCs of which four are silent, every other run ended in a deadlock.
+    """
+    begin = session.Session.login
+
+    def login(own: Any) -> None:
+        _limits.session = own
+        begin(own)
+
+    def turn(_: Any, timeout: float | None = None) -> int:
+        own = _limits.session
+        left = own.expiration - session._monotonic_time()
+        session._io_wait(max(left if timeout is None else min(left, timeout), 0), own.sockaddr)
+        session.sessionqueue.clear()  # of those who wait to be handled: all are, by their own threads
+        own.process_pktqueue()
+        if own.logging and own in own.waiting_sessions and own.expiration < session._monotonic_time():
+            own.waiting_sessions.pop(own, None)
+            own._timedout()
+        return 0
+
+    session.Session.login = login
+    session.Session.wait_for_rsp = classmethod(turn)
+
+
 @contextmanager
 def _command(table: BmcTable, limit: Limit) -> Iterator[Any]:
     """Log in for one block. Two logins at one BMC at once make pyghmi hang (4 of 5 runs), so the others wait."""
@@ -243,7 +276,7 @@ def _command(table: BmcTable, limit: Limit) -> Iterator[Any]:
         raise BmcFailure("silent", "another call still waits for this BMC")
     command: Any = None
     try:
-        _limits.at_ms = limit.at_ms
+        _limits.at_ms, _limits.since_ms = limit.at_ms, now_ms()
         with _translated("logging in", limit):
             command = library.command(bmc=table.address, userid=table.user, password=password, port=port)
         yield command
@@ -251,7 +284,7 @@ def _command(table: BmcTable, limit: Limit) -> Iterator[Any]:
         # A dead session that stays in this table is given to the next login, which then fails, for ever.
         begun = library.session.initting_sessions.pop((table.address, table.user, password, port, None), None)
         _leave(command.ipmi_session if command is not None else begun)
-        _limits.at_ms = 0
+        _limits.at_ms, _limits.session = 0, None
         lock.release()
 
 
@@ -260,6 +293,7 @@ def _leave(session: Any) -> None:
     if session is None:
         return
     _limits.at_ms = now_ms() + LOGOUT_MS
+    session.waiting_sessions.pop(session, None)
     for leave in (session.logout, session._mark_broken):
         if getattr(session, "broken", True):
             return

@@ -63,6 +63,11 @@ class JournalFile:
         """The segment that is being written."""
         return self.folder / f"{PREFIX}{self._number:08d}{SUFFIX}"
 
+    @property
+    def size(self) -> int:
+        """Bytes of the segment that is being written."""
+        return self._size
+
     def event(self, at_ms: int, event: AnyEvent) -> None:
         """Note an event; it is written with the next ``step``."""
         self._line(at_ms, "event", encode(event))
@@ -80,6 +85,11 @@ class JournalFile:
         self._flush()
         if self._size >= self._bytes_max:
             self._rotate(at_ms, snapshot())
+
+    def go_on(self, at_ms: int, snapshot: bytes) -> None:
+        """Write the state that this journal begins with: it takes over from another one."""
+        self._line(at_ms, "snapshot", snapshot)
+        self._flush()
 
     def close(self) -> None:
         """Bring everything to the disk, as far as it takes it, and close the file."""

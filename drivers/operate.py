@@ -13,7 +13,9 @@ import msgspec
 from core.errors import InputError
 from core.ids import NodeId
 from core.records import AnyRecord, Change, Lifecycle, NodeRecord, node_path
+from drivers.access import Access
 from drivers.clock import now_ms
+from formats.problems import nearest, one_of
 
 ATTEMPTS_MAX = 20
 LOOK_S = 0.5
@@ -109,3 +111,21 @@ def operate(records: Records, wish: Wish, node: NodeId, wait_ms: int, say: Calla
         if step.over or now_ms() >= until_ms:
             return step.over
         time.sleep(LOOK_S)
+
+
+def carry_out(access: Access, wish: Wish, node: NodeId, wait_ms: int, say: Callable[[str], None]) -> bool:
+    """As ``operate``, through a connection of its own.
+
+    Raises: InputError also if the ensemble cannot be reached.
+    """
+    from drivers.zookeeper_operator import Operator, Unreachable  # the rule above needs no library
+
+    if node not in access.config.machines:
+        known = access.config.machines
+        raise InputError([f"rack {wish} {node}: no such node; allowed: {one_of(known)}{nearest(node, known)}"])
+    try:
+        with Operator(access.config) as operator:
+            return operate(operator, wish, node, wait_ms, say)
+    except Unreachable as error:
+        remedy = "'rack status' says which servers answer"
+        raise InputError([f"the ensemble cannot be reached ({error}); {remedy}"]) from None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 _CODES = re.compile(r"\x1b\[[0-9;]*m")
+_PARTS = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 class Paint:
@@ -37,6 +38,12 @@ class Paint:
     def plain(self, text: str) -> str:
         return harmless(text)
 
+    def cell(self, text: str) -> str:
+        """A text that may have been coloured already, without anything else that a terminal would obey."""
+        if not self._colours:
+            return harmless(text)
+        return "".join(part if _CODES.fullmatch(part) else harmless(part) for part in _PARTS.split(text))
+
     def width(self, text: str) -> int:
         """Columns that a text takes; colours take none."""
         return len(_CODES.sub("", text))
@@ -46,10 +53,5 @@ class Paint:
 
 
 def harmless(text: str) -> str:
-    """Take out what a terminal would obey; colours that we set stay."""
-    kept = (part for part in re.split(r"(\x1b\[[0-9;]*m)", text))
-    return "".join(part if _CODES.fullmatch(part) else _printable(part) for part in kept)
-
-
-def _printable(text: str) -> str:
+    """Take out what a terminal would obey, line breaks too."""
     return "".join(c if not unicodedata.category(c).startswith("C") else "\N{REPLACEMENT CHARACTER}" for c in text)

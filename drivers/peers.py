@@ -145,11 +145,6 @@ class Peers:
             self._asked_ms = -1
         os.eventfd_write(self._wake, 1)
 
-    def forget(self) -> None:
-        """Listen to nobody: the agent died. Speaking goes on."""
-        with self._lock:
-            self._ears, self._emit = {}, None
-
     def close(self) -> None:
         """Stop speaking and listening."""
         self._closing = True

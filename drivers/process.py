@@ -1,6 +1,7 @@
 """Services as supervised child processes: started, stopped, frozen and killed with all that they started themselves."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from drivers.cgroups import Cgroup, Group, find_base, sweep
@@ -31,6 +32,12 @@ class Processes:
     def kind(self) -> str:
         """What holds a service together, for people."""
         return f"cgroup {self._base}" if self._base is not None else "process groups"
+
+    def close(self) -> None:
+        """Leave no folder behind where nothing runs any more."""
+        if self._base is not None:
+            with suppress(OSError):  # something dies in it yet
+                self._base.rmdir()
 
     def start(self, launch: Launch, ended: Callable[[Ended], None]) -> Task:
         """Start the service's command."""

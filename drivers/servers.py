@@ -1,5 +1,6 @@
 """Looking at all ZooKeeper servers of a rack at once, without a session, so also without a quorum."""
 
+import re
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,7 @@ from drivers.rack_state import Server
 from drivers.zookeeper_server import Status, context, status
 
 THREADS_MAX = 16
+_ERRNO = re.compile(r"^\[Errno \d+\] ")
 
 
 def servers(config: Config) -> dict[NodeId, Server]:
@@ -45,7 +47,7 @@ def own_context(config: Config) -> ssl.SSLContext | None:
 
 def _seen(said: Status) -> Server:
     if not said.mode:
-        return Server(error=said.detail or "no answer")
+        return Server(error=_ERRNO.sub("", said.detail).lower() or "no answer")
     if not said.serves:
         return Server(error=f"it runs and does not serve: {said.detail or 'no quorum'}")
     mode = "leader" if said.mode == "standalone" else said.mode

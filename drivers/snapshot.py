@@ -15,6 +15,7 @@ from drivers.ceph import Ceph, CephError
 from drivers.clock import wall_text
 from drivers.config import Config
 from drivers.journal_file import segments
+from drivers.journal_place import FOLDER
 from drivers.rack_state import RackState
 from drivers.toml_text import toml_text
 
@@ -139,16 +140,16 @@ def _journal(access: Access, missing: list[str]) -> Iterator[tuple[str, bytes]]:
     if not access.local:
         missing.append("journals: each node has its own; run 'rack snapshot --config …/node.toml' there as well")
         return
-    folder = access.config.tables.state_dir / "journal"
-    left = JOURNAL_BYTES_MAX
-    try:
-        for path in reversed(segments(folder)):
-            left -= path.stat().st_size
-            if left < 0:
-                return
-            yield f"journal/{access.config.node}/{path.name}", path.read_bytes()
-    except OSError as error:
-        missing.append(f"the journal in {folder}: {str(error.strerror).lower()}")
+    tables, left = access.config.tables, JOURNAL_BYTES_MAX
+    for folder in (tables.run_dir / FOLDER, tables.state_dir / FOLDER):  # the first is where a full disk spills to
+        try:
+            for path in reversed(segments(folder)):
+                left -= path.stat().st_size
+                if left < 0:
+                    return
+                yield f"journal/{access.config.node}/{folder.parent.name}-{path.name}", path.read_bytes()
+        except OSError as error:
+            missing.append(f"the journal in {folder}: {str(error.strerror).lower()}")
 
 
 def _ceph(config: Config, missing: list[str]) -> Iterator[tuple[str, bytes]]:

@@ -54,9 +54,9 @@ def heard(access: Access) -> dict[NodeId, Heard]:
     found = views(access.agents())
     own = access.config.node
     if access.local and found[own].view is None:
-        kept = view_in(access.config.tables.run_dir)
-        if kept.view is not None:
-            found[own] = kept
+        kept = view_in(access.config.tables.run_dir).view
+        if kept is not None:
+            found[own] = Heard(view=kept, error=f"{found[own].error}; what is shown is what it left last")
     return found
 
 

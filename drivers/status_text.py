@@ -36,7 +36,7 @@ def columns(head: Row, rows: list[Row], paint: Paint) -> list[str]:
     """Align cells under their heads; nothing at all without rows. Colours take no room."""
     if not rows:
         return []
-    table: list[Row] = [[paint.dim(cell) for cell in head], *rows]
+    table: list[Row] = [[paint.dim(cell) for cell in head], *([paint.cell(cell) for cell in row] for row in rows)]
     widths = [max(map(paint.width, column)) for column in zip(*table, strict=True)]
     lines = []
     for row in table:

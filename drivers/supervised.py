@@ -95,7 +95,7 @@ class Supervised:
         """Hand an effect over; what comes of it is told by the supervisor."""
         self._say(Order(effect=effect))
 
-    # -- what the ZooKeeper client needs ----------------------------------------------------------------------------
+    # -- what the ZooKeeper client needs (drivers.zookeeper_errands.NodeServices) --------------------------------------
 
     def run_server(self, argv: tuple[str, ...], log: str) -> None:
         """Run this node's ZooKeeper server and keep it running; one that runs already is left alone."""
@@ -106,8 +106,8 @@ class Supervised:
         self._ending[op] = done
         self._say(EndServer(op=op))
 
-    def listen(self, nodes: tuple[NodeId, ...]) -> None:
-        """Listen to exactly these nodes' heartbeats."""
+    def listen(self, nodes: tuple[NodeId, ...], emit: Emit) -> None:
+        """Listen to exactly these nodes' heartbeats; what is heard comes as every event does."""
         self._say(Order(effect=fx.ListenTo(nodes=nodes)))
 
     # -- what the storage port needs (drivers.storage.Keeper) ---------------------------------------------------------

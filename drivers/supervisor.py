@@ -19,7 +19,7 @@ from core.ids import BootId, Epoch, NodeId, OpId, VolumeName
 from core.ports import Emit
 from drivers import log
 from drivers.agents import Agents, Life
-from drivers.children import Born, Child, environment
+from drivers.children import Born, Child, environment, reap_orphans
 from drivers.config import Config
 from drivers.disks import Disks
 from drivers.door import Door
@@ -109,7 +109,7 @@ class Supervisor:
         place = Place(node=config.node, address=config.me.address, run_dir=tables.run_dir, logs=self._logs)
         self._disks = Disks(loop, parts.volumes)
         self._processes = Processes(loop, config.node, tables.run_dir, self._logs, parts.cgroups)
-        self._systemd: Workload | None = None
+        self._systemd = _systemd(loop, config) if tables.workload == "systemd" else None
         rights = parts.rights if parts.rights is not None else _NoAddresses()
         self.guard = Guard(loop, rights, self._tell, parts.failures, self._cut)
         self.units = Units(loop, config.catalog, place, self._workload, self._disks, self.guard, self._tell)
@@ -121,6 +121,7 @@ class Supervisor:
         self._met_ms = loop.now()
         self._boot_id = BootId(tables.boot_id_path.read_text(encoding="ascii").strip())
         self._incarnation = read_count(tables.state_dir / "incarnation")
+        self._dead: set[int] = set()
         self._ending = False
         self._to_detach: list[tuple[VolumeName, Epoch]] = []
 
@@ -130,7 +131,7 @@ class Supervisor:
             self._parts.peers.start()
         self.agents.begin()
         self._feed()
-        self._rotate()
+        self._tidy()
         log.event("supervisor", pid=os.getpid(), services=self._processes.kind)
 
     # -- the agent --------------------------------------------------------------------------------------------------
@@ -230,13 +231,7 @@ class Supervisor:
     # -- services ---------------------------------------------------------------------------------------------------
 
     def _workload(self, unit: str) -> Workload:
-        if not unit or self._config.tables.workload != "systemd":
-            return self._processes
-        if self._systemd is None:
-            from drivers.systemd import Systemd  # its library costs memory that nobody else needs
-
-            self._systemd = Systemd(self._loop)
-        return self._systemd
+        return self._systemd if unit and self._systemd is not None else self._processes
 
     def _cut(self, address: str) -> None:
         """End connections of an address here, so that clients need not wait; where it cannot be, nothing happens."""
@@ -262,9 +257,10 @@ class Supervisor:
             watchdog.feed()
         self._loop.after(FEED_MS, self._feed)
 
-    def _rotate(self) -> None:
+    def _tidy(self) -> None:
         self._crew.do(lambda: rotate(self._logs), lambda _: None)
-        self._loop.after(LOOK_MS, self._rotate)
+        self._dead = reap_orphans(self._dead)
+        self._loop.after(LOOK_MS, self._tidy)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -305,6 +301,7 @@ class Supervisor:
         self._door.close()
         if self._parts.peers is not None:
             self._parts.peers.close()
+        self._processes.close()
         self._parts.release()
         if self._parts.watchdog is not None:
             self._parts.watchdog.close()
@@ -329,8 +326,8 @@ class _NoAddresses:
 # -- the process -------------------------------------------------------------------------------------------------------
 
 
-def main(config: Config) -> int:
-    """Supervise this node until SIGTERM; SIGHUP restarts the agent only.
+def main(config: Config, parts: Parts | None = None) -> int:
+    """Supervise this node until SIGTERM; SIGHUP restarts the agent only. ``parts``: if not what the files say.
 
     Raises: InputError for what a person has to put right: no root, another supervisor, no such interface.
     """
@@ -341,7 +338,7 @@ def main(config: Config) -> int:
     own_mounts()
     survive()
     loop = Loop()
-    supervisor = Supervisor(config, loop, _parts(config))
+    supervisor = Supervisor(config, loop, parts if parts is not None else _parts(config))
     signal.signal(signal.SIGTERM, lambda *_: loop.post(supervisor.end))
     signal.signal(signal.SIGINT, lambda *_: loop.post(supervisor.end))
     signal.signal(signal.SIGHUP, lambda *_: loop.post(supervisor.agents.restart))
@@ -390,6 +387,14 @@ def _parts(config: Config) -> Parts:
         except OSError as error:
             raise InputError([f'{config.file}: watchdog = "{tables.watchdog}": {error}']) from None
     return parts
+
+
+def _systemd(loop: Loop, config: Config) -> Workload:
+    from drivers.systemd import Systemd
+
+    systemd = Systemd(loop)
+    systemd.sweep([service.process.unit for service in config.catalog.services if service.process.unit])
+    return systemd
 
 
 def _add_rights(config: Config, parts: Parts) -> None:

@@ -297,7 +297,7 @@ class _Reply:
 
 
 class _Wire(wire.ConnectionHandler):  # type: ignore[misc]  # kazoo ships no types
-    """Reads answers with their transaction number, errors that kazoo has no name for, and events of standing watches."""
+    """Reads transaction numbers, errors that kazoo has no name for, and the events of standing watches."""
 
     ours: Client
 

@@ -131,10 +131,14 @@ def _merged(known: Mapping[str, object], unknown: Mapping[str, object]) -> dict[
 
 
 def member_line(machine: Machine, table: ZooKeeperTable, tls: bool) -> str:
-    """One voter as the configuration names it. With TLS it has no plain port, so no port for clients here."""
+    """One voter as the configuration names it.
+
+    ZooKeeper takes no line without a plain port for clients, and no port twice: with TLS it is one on the server's own
+    loopback address, where nobody may do anything without a certificate (``enforce.auth``), so nobody can.
+    """
     address = f"[{machine.address}]" if ":" in machine.address else machine.address
     line = f"server.{machine.number}={address}:{table.quorum_port}:{table.election_port}:participant"
-    return line if tls else f"{line};{address}:{table.client_port}"
+    return f"{line};{f'127.0.0.{machine.number}:{table.client_port + 1}' if tls else f'{address}:{table.client_port}'}"
 
 
 def ensemble(text: bytes, machines: Mapping[NodeId, Machine]) -> EnsembleRecord | None:

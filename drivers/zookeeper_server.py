@@ -222,6 +222,8 @@ def _settings(config: Config) -> dict[str, object]:
             "secureClientPortAddress": config.me.address,
             "sslQuorum": "true",
             "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
+            "enforce.auth.enabled": "true",
+            "enforce.auth.schemes": "x509",
             "authProvider.x509": "org.apache.zookeeper.server.auth.X509AuthenticationProvider",
             "X509AuthenticationProvider.superUser": subject("operator"),
         }

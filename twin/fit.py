@@ -43,6 +43,11 @@ _PHASE = re.compile(f"({'|'.join(PHASES)})(\\.[A-Za-z0-9_-]+)?")
 STRAY = 10
 """A sample this many times further above the p90 than that is above the median met an outage; the twin has its own."""
 
+WAITED = 3
+"""A fence this many times as long as the shortest tenth waited for placement groups that had lost their daemons."""
+DEATHS = ("power_loss", "node_crash")
+"""Causes that end a node's storage daemons without a word."""
+
 COMMAND_SHARE = 0.3
 """Of the shortest fence, what is given to the monitors' command; the barrier has the rest and all of the spread."""
 
@@ -70,7 +75,8 @@ def fit(outcomes: Sequence[Outcome], base: Calibration, half: Half | None = None
     Raises: InputError if they have none.
     """
     scenarios = half_of((outcome.scenario for outcome in outcomes), half)
-    samples = _samples([outcome for outcome in outcomes if outcome.scenario in scenarios])
+    chosen = [outcome for outcome in outcomes if outcome.scenario in scenarios]
+    samples = _samples(chosen)
     skipped = [f"{name}: {len(own)} samples, {SAMPLES_MIN} needed" for name, own in samples.items() if _few(own)]
     skipped += [f"{name}: no such phase" for name in samples if not _PHASE.fullmatch(name)]
     usable = {name: own for name, own in samples.items() if _PHASE.fullmatch(name) and not _few(own)}
@@ -80,7 +86,7 @@ def fit(outcomes: Sequence[Outcome], base: Calibration, half: Half | None = None
         if rule.phase in usable:
             off_ms = sum(changes.now(name).number for name in rule.less)
             changes.spread(rule.entry, rule.phase, [ms - off_ms for ms in usable[rule.phase]])
-    _fence(usable.get("fence_ms", ()), changes)
+    _fence(usable.get("fence_ms", ()), chosen, changes)
     _expiry(usable.get("session_expiry_ms", ()), changes)
     _starts(usable, changes)
     if not changes.fitted:
@@ -89,7 +95,7 @@ def fit(outcomes: Sequence[Outcome], base: Calibration, half: Half | None = None
     return Fit(scenarios=scenarios, entries=tuple(changes.fitted.values()), skipped=tuple(skipped))
 
 
-def _few(samples: Sequence[int]) -> bool:
+def _few(samples: Sequence[float]) -> bool:
     return len(samples) < SAMPLES_MIN
 
 
@@ -143,13 +149,40 @@ def interpolated(samples: Sequence[float], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
 
 
-def _fence(samples: Sequence[int], changes: _Changes) -> None:
+def _fence(samples: Sequence[int], outcomes: Sequence[Outcome], changes: _Changes) -> None:
+    """Fit fences that found the storage whole, and from those that waited, when it lost its dead daemons."""
+    if samples:
+        longest = WAITED * max(1.0, interpolated(samples, 0.1))
+        _divide([ms for ms in samples if ms <= longest], changes)
+        _silent(outcomes, longest, changes)
+
+
+def _silent(outcomes: Sequence[Outcome], longest: float, changes: _Changes) -> None:
+    """From the death of a node until its storage daemons are down: what a fence before that has to wait for.
+
+    Only scenarios in which most fences waited tell it: elsewhere the few that waited are those that died slowly.
+    """
+    ends: list[float] = []
+    barrier = changes.now("storage.barrier_ms").number
+    for scenario in dict.fromkeys(outcome.scenario for outcome in outcomes):
+        moves = [
+            move
+            for outcome in outcomes
+            if outcome.scenario == scenario
+            for move in outcome.failovers
+            if move.cause in DEATHS and move.fence_ms > 0
+        ]
+        waited = [move.detect_ms + move.fence_ms - barrier for move in moves if move.fence_ms > longest]
+        ends += waited if 2 * len(waited) > len(moves) else []
+    if not _few(ends):
+        changes.spread("storage.down_silent_ms", "fences that waited", sorted(ends))
+
+
+def _divide(samples: Sequence[int], changes: _Changes) -> None:
     """Divide a whole fence: a fixed command and its answer, then a barrier with all of the spread.
 
     The groups learn of the entry before the barrier ends: that is what a barrier is for.
     """
-    if not samples:
-        return
     shortest = samples[0]
     answer = min(changes.now("storage.command_answer_ms").number, COMMAND_SHARE * shortest / 2)
     command = min(changes.now("storage.command_ms").number, COMMAND_SHARE * shortest)

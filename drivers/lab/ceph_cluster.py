@@ -19,7 +19,6 @@ import msgspec
 
 from drivers.clock import now_ms
 
-MONITORS_MAX = 3
 POOL = "rbd"
 ADMIN, MGR = "client.admin", "mgr.x"
 CLIENT_CAPS = (
@@ -59,6 +58,16 @@ bluestore_cache_autotune = false
 bluestore_cache_size = 16777216
 bluestore_fsck_quick_fix_on_mount = false
 osd_memory_target = 939524096
+mon_cluster_log_file_level = info
+debug_rocksdb = 0/0
+debug_bluestore = 0/0
+debug_bluefs = 0/0
+debug_bdev = 0/0
+debug_osd = 0/0
+debug_mgr = 0/0
+debug_mon = 0/0
+debug_paxos = 0/0
+debug_ms = 0/0
 osd_max_pg_log_entries = 500
 osd_min_pg_log_entries = 100
 osd_op_num_shards = 1
@@ -74,13 +83,17 @@ mgr_tick_period = 1
 mgr_stats_period = 1
 osd_heartbeat_interval = 1
 osd_heartbeat_grace = {grace_s}
+osd_pool_default_read_lease_ratio = {lease_ratio}
 mon_osd_adjust_heartbeat_grace = false
 mon_osd_min_down_reporters = 2
 mon_osd_adjust_down_out_interval = false
 osd_recovery_sleep_hdd = 0
+osd_mon_report_interval = 1
 osd_mon_heartbeat_interval = 1
 ms_bind_port_min = {port_min}
 ms_bind_port_max = {port_max}
+[mon]
+keyring = {root}/$name/keyring
 [client]
 admin_socket =
 log_file =
@@ -89,16 +102,20 @@ client_mount_timeout = 10
 
 
 class CephSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs between clusters. ``disk_bytes``: size of each OSD's sparse file; ``grace_s``: heartbeat grace.
+    """What differs between clusters.
 
+    ``disk_bytes``: size of each OSD's sparse file; ``monitors``: how many nodes, from the first, have one; ``groups``:
+    placement groups of the pool; ``grace_s``: an OSD silent for so long is reported; ``mon_lease_s``: the monitors'.
     ``ports``: None for the usual ones (each node has its own address), else three numbers for all on one address: the
     monitors' first port, and the range for the other daemons.
     """
 
     store: Literal["bluestore", "memstore"] = "bluestore"
     disk_bytes: int = 4 << 30
+    monitors: int = 3
     groups: int = 64
     grace_s: int = 3
+    lease_ratio: float = 0.2
     mon_lease_s: float = 0.4
     ports: tuple[int, int, int] | None = None
     prepare_port: int = 22_090
@@ -122,7 +139,7 @@ class CephCluster:
         self.root = root.absolute()
         self.nodes = tuple(nodes)
         self.settings = settings
-        self._monitors = self.nodes[:MONITORS_MAX]
+        self._monitors = self.nodes[: settings.monitors]
 
     # -- the files --------------------------------------------------------------------------------------------------
 
@@ -218,6 +235,7 @@ class CephCluster:
             disk_bytes=settings.disk_bytes,
             mon_lease_s=settings.mon_lease_s,
             grace_s=settings.grace_s,
+            lease_ratio=settings.lease_ratio,
             port_min=port_min,
             port_max=port_max,
         )
@@ -271,7 +289,7 @@ class CephCluster:
         """List the commands that run in a node, each in the foreground: its monitor if it has one, then its OSD."""
         number = [place.name for place in self.nodes].index(node)
         words = ("-c", str(self.conf), "-f")
-        monitor = [("ceph-mon", "-i", node, *words)] if number < MONITORS_MAX else []
+        monitor = [("ceph-mon", "-i", node, *words)] if number < self.settings.monitors else []
         return [*monitor, ("ceph-osd", "-i", str(number), *words)]
 
     def mgr_command(self) -> tuple[str, ...]:

@@ -64,10 +64,12 @@ class _Round:
         self._left = list(strike.nodes)
         self._out: NodeId | None = None
         strike.undo(self._take_back)
+        rack.busy = True
 
     def next(self) -> None:
         """Drain the next node, reboot it once it is in maintenance, take it back once it is a member again."""
-        if self._left and not self._strike.healed:
+        self._rack.busy = bool(self._left) and not self._strike.healed
+        if self._rack.busy:
             self._out = node = self._left.pop(0)
             self._rack.operator.drain(node)
             self._wait(lambda: self._in_maintenance(node), lambda: self._reboot(node), self._fault.step_ms_max)

@@ -69,7 +69,10 @@ class LabNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """One lab: ``vips`` are the addresses of its services, ``boot_ms`` how long a node's firmware takes."""
+    """One lab: ``vips`` are the addresses of its services, ``boot_ms`` how long a node's firmware takes.
+
+    ``key`` says what the lab was brought up for (rack, catalog, timers), so that a run knows whether it fits.
+    """
 
     name: str
     folder: Path
@@ -77,7 +80,9 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     vips: tuple[str, ...] = ()
     boot_ms: int = 2_000
     python: str = ""
-    scenario_key: str = ""
+    key: str = ""
+    voters: int = 3
+    volumes: bool = True
 
     @property
     def infra(self) -> str:

@@ -55,7 +55,9 @@ def write_software(home: Path, software: Software) -> None:
 
 def read_software(home: Path) -> Software:
     """What is installed on the node of this folder."""
-    return msgspec.json.decode((home / SOFTWARE_FILE).read_bytes(), type=Software, dec_hook=lambda kind, value: kind(value))
+    return msgspec.json.decode(
+        (home / SOFTWARE_FILE).read_bytes(), type=Software, dec_hook=lambda kind, value: kind(value)
+    )
 
 
 def boot(home: Path) -> None:

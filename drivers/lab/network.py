@@ -196,7 +196,7 @@ def set_delay(layout: Layout, node: LabNode, delay_ms: int) -> None:
 
 
 def block_port(layout: Layout, node: NodeId, port: int, blocked: bool) -> None:
-    """Keep a node from reaching a TCP port anywhere, itself included; a node that is off forgets it. Raises: LabFailure."""
+    """Keep a node from reaching a TCP port anywhere, its own included, until it boots again. Raises: LabFailure."""
     table = f"moxie_block_{port}"
     if not blocked:
         if (NETNS / layout.netns(node)).exists():

@@ -4,14 +4,21 @@ Everything is asked from the clients' namespace, with the operator's certificate
 waited for.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from core.ids import NO_NODE, NodeId, ServiceName
 from core.records import (
+    CLUSTER,
     ENSEMBLE,
     AnyRecord,
     Change,
+    ClusterRecord,
     Lifecycle,
+    MemberRecord,
     PowerRecord,
     TermRecord,
     node_path,
@@ -21,18 +28,19 @@ from core.records import (
 from core.view import NodeView
 from drivers.access import Access
 from drivers.clock import now_ms
+from drivers.config import Config
 from drivers.lab.layout import Layout
 from drivers.rack_state import Heard, RackState
+from drivers.seed import seed
 from drivers.servers import servers
 from drivers.views import view_in
 from drivers.zookeeper import Brief
-from drivers.zookeeper_codec import OK, decode, encode, ensemble
-from drivers.zookeeper_jute import put
+from drivers.zookeeper_operator import Operator, Unreachable
 from drivers.zookeeper_session import Credential
-from drivers.zookeeper_tree import ROOT, SESSIONS
+
+T = TypeVar("T")
 
 ASK_MS_MAX = 1_500
-DEPTH_MAX = 4
 FRESH_MS = 200
 """A look at the servers or at all records is good for this long."""
 
@@ -43,78 +51,50 @@ class Observer:
     def __init__(self, layout: Layout, access: Access) -> None:
         self.layout = layout
         self.access = access
-        self._brief: Brief | None = None
+        self._operator: Operator | None = None
         self._seen_ms = -FRESH_MS
         self._seen: dict[str, Change] = {}
 
     def close(self) -> None:
         """Hang up."""
-        brief, self._brief = self._brief, None
-        if brief is not None:
-            brief.__exit__()
+        operator, self._operator = self._operator, None
+        if operator is not None:
+            operator.close()
 
     # -- records ----------------------------------------------------------------------------------------------------
 
     def read(self, path: str) -> Change | None:
         """The state of one path; None if nobody answers."""
-        brief = self._connect()
-        if brief is None:
-            return None
-        error, seen = brief.get(path)
-        if error != OK or seen is None:
-            self.close()
-            return None
-        if path == ENSEMBLE and seen.data is not None:
-            data: AnyRecord | None = ensemble(seen.data, self.access.config.machines)
-        else:
-            found = decode(seen.data) if seen.data else None
-            data = found.record if found is not None else None
-        return Change(path=path, zxid=seen.zxid, version=seen.version, data=data, owner=seen.owner)
+        return self._ask(lambda operator: operator.read(path))
 
     def put(self, path: str, record: AnyRecord, version: int) -> bool:
         """Write a record if it is still at ``version``; whether it was written."""
-        brief = self._connect()
-        if brief is None:
-            return False
-        error, seen = brief.get(path)
-        if error != OK or seen is None or seen.data is None or seen.version != version:
-            return False
-        old = decode(seen.data)
-        data = encode(record, old.unknown if old is not None else None)
-        error, outcome = brief.commit((put(path, data, version),))
-        return error == OK and outcome is not None and not any(outcome.errors)
+        return bool(self._ask(lambda operator: operator.put(path, record, version)))
 
     def records(self) -> dict[str, Change]:
         """All shared records by path; empty if nobody answers."""
-        if now_ms() - self._seen_ms < FRESH_MS:
-            return self._seen
-        found: dict[str, Change] = {}
-        for path in (ROOT, ENSEMBLE):
-            if not self._below(path, found, DEPTH_MAX):
-                found = {}
-                break
-        self._seen, self._seen_ms = found, now_ms()
-        return found
+        if now_ms() - self._seen_ms >= FRESH_MS:
+            self._seen = self._ask(lambda operator: operator.tree()) or {}
+            self._seen_ms = now_ms()
+        return self._seen
 
-    def _below(self, path: str, found: dict[str, Change], depth: int) -> bool:
-        change = self.read(path)
-        if change is None:
-            return False
-        if change.data is not None:
-            found[path] = change
-        if self._brief is None or depth == 0 or path in (SESSIONS, ENSEMBLE):
-            return True
-        error, names = self._brief.children(path)
-        return error == OK and all(self._below(f"{path}/{name}", found, depth - 1) for name in sorted(names or ()))
+    def seed(self, voters: int) -> bool:
+        """Write the first shared records, for an ensemble of up to ``voters``; whether they are there."""
+        return self._ask(lambda operator: _seed(operator, self.access.config, voters)) is not None
 
-    def _connect(self) -> Brief | None:
-        if self._brief is None:
-            config = self.access.config
+    def _ask(self, do: Callable[[Operator], T]) -> T | None:
+        """Ask over the connection there is, else over a new one; None if nobody answers."""
+        for _ in range(2):
+            fresh = self._operator is None
             try:
-                self._brief = Brief(list(self.access.servers().values()), config.tables.tls, ASK_MS_MAX)
-            except OSError:  # TimeoutError is one
-                return None
-        return self._brief
+                if self._operator is None:
+                    self._operator = Operator(self.access.config, ASK_MS_MAX)
+                return do(self._operator)
+            except Unreachable:
+                self.close()
+                if fresh:
+                    break
+        return None
 
     def state(self) -> RackState:
         """All there is to see of the rack now."""
@@ -171,12 +151,18 @@ class Observer:
         change = self.read(node_path(node))
         return getattr(change.data, "state", None) if change is not None else None
 
+    def members(self) -> tuple[NodeId, ...]:
+        """The members, in order of ids."""
+        return tuple(sorted(self._members()))
+
     def boot_of(self, node: NodeId) -> str:
         """Under which boot a node is a member; empty if it is none."""
-        member = RackState(
-            at="", nodes=(), services=(), records=self.records(), agents={}, servers={}
-        ).members.get(node)
+        member = self._members().get(node)
         return member.boot_id if member is not None else ""
+
+    def _members(self) -> dict[NodeId, MemberRecord]:
+        found = [change.data for change in self.records().values()]
+        return {record.node: record for record in found if isinstance(record, MemberRecord)}
 
     def close_session(self, run_dir: Path) -> None:
         """End the session that an agent keeps in ``run_dir``; nothing happens if it has none."""
@@ -188,3 +174,11 @@ class Observer:
             config = self.access.config
             with Brief(list(self.access.servers().values()), config.tables.tls, ASK_MS_MAX, credential):
                 pass
+
+
+def _seed(operator: Operator, config: Config, voters: int) -> bool:
+    seed(operator, config)
+    change = operator.read(CLUSTER)
+    if isinstance(change.data, ClusterRecord) and change.data.ensemble_size != voters:
+        return operator.put(CLUSTER, msgspec.structs.replace(change.data, ensemble_size=voters), change.version)
+    return True

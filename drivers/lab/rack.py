@@ -1,4 +1,4 @@
-"""The lab's rack as its faults see it: plugs, BMCs, cables and processes that can be pulled, killed, cut and stopped."""
+"""The lab's rack as its faults see it: plugs, BMCs, cables and processes to be pulled, killed, cut and stopped."""
 
 import signal
 import uuid
@@ -12,6 +12,7 @@ from drivers.children import MARK
 from drivers.lab import bmcs, chassis, network, power
 from drivers.lab.fault import Strike
 from drivers.lab.layout import LabNode, Layout
+from drivers.lab.machine import read_software
 from drivers.lab.observer import Observer
 from drivers.lab.shell import argv_of, send, state_of
 from drivers.lab.timeline import Timeline
@@ -29,6 +30,7 @@ class LabRack:
         self.timeline = timeline
         self.operator = Wishes(observer, timeline)
         self.dead_switches: set[str] = set()
+        self.busy = False
         self.zookeeper_port = observer.access.config.tables.zookeeper.client_port
 
     # -- power and BMCs ---------------------------------------------------------------------------------------------
@@ -80,7 +82,7 @@ class LabRack:
     # -- processes --------------------------------------------------------------------------------------------------
 
     def hold(self, strike: Strike, node: NodeId, what: str) -> None:
-        """Keep the supervisor from starting its "agent" or its "server" while the fault lasts."""
+        """Keep the supervisor from starting "agent" or "zookeeper" while the fault lasts."""
         folder = self.run_dir(node) / "hold"
         self._touch(strike, folder / what)
 
@@ -105,7 +107,7 @@ class LabRack:
 
     def kill_server(self, strike: Strike, node: NodeId) -> None:
         """Kill the ZooKeeper server of a node and keep it down while the fault lasts."""
-        self.hold(strike, node, "server")
+        self.hold(strike, node, "zookeeper")
         self._kill(node, lambda argv: any(word.endswith("QuorumPeerMain") for word in argv))
 
     def kill_daemons(self, strike: Strike, node: NodeId, prefix: str) -> None:
@@ -123,7 +125,7 @@ class LabRack:
 
     def freeze_node(self, strike: Strike, node: NodeId) -> None:
         """Stop every process of a node, and let its packets vanish, while the fault lasts."""
-        rules = network.around(self.layout.get(node), "all") + [f"iifname {self.layout.get(node).management_port}"]
+        rules = [*network.around(self.layout.get(node), "all"), f"iifname {self.layout.get(node).management_port}"]
         self.drop(strike, rules)
         stopped: list[int] = []
         strike.undo(lambda: [send(pid, signal.SIGCONT) for pid in stopped])
@@ -195,13 +197,11 @@ def bmc_of(layout: Layout, node: LabNode) -> bmcs.LabBmc:
 
 def is_agent(argv: list[str]) -> bool:
     """Whether a process is the agent of a node, and not its substitute."""
-    return "agent" in argv and "--child" in argv
+    return "agent" in argv and "--child" in argv and "--spare" not in argv
 
 
 def daemons_of(home: Path, prefix: str) -> list[str]:
     """Names of the storage's daemons on a node."""
-    from drivers.lab.machine import read_software
-
     return [daemon.name for daemon in read_software(home).daemons if daemon.name.startswith(prefix)]
 
 

@@ -40,8 +40,9 @@ class LabSituation:
         return NodeId(getattr(change.data, "node", NO_NODE)) if change is not None else NO_NODE
 
     def standby_of(self, service: str) -> NodeId:
-        """Who would claim a singleton next."""
-        return self._rack.observer.standby_of(service, self.holder_of(service))
+        """The first member by id that does not hold the service."""
+        holder = self.holder_of(service)
+        return next((node for node in self._rack.observer.members() if node != holder), NO_NODE)
 
     def steward_of(self, node: NodeId) -> NodeId:
         return self._rack.steward_of(node)

@@ -1,9 +1,10 @@
 """The contract of ``core.ports.CoordinationPort``: the same for every implementation, listed in ``ARMS``.
 
-An arm offers two agents' ports on one empty ensemble, and ``settle(ms)``, which lets time pass.
+An arm offers two agents' ports on one empty ensemble of three, and ``settle``, which lets time pass.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import pytest
@@ -23,6 +24,12 @@ from core.ids import NO_SESSION, BootId, DomainId, NodeId, OpId, RackId, Session
 from core.ports import CoordinationPort
 from core.records import ENSEMBLE, LEASES, EnsembleRecord, Lifecycle, MemberRecord, NodeRecord, member_path, node_path
 from core.specs import Timing
+from drivers import zookeeper_jute as jute
+from drivers import zookeeper_server as server
+from drivers.zookeeper_codec import OK, ensemble, member_line
+from drivers.zookeeper_port import ZooKeeper
+from tests.real.zookeeper_ensemble import Ensemble as RealEnsemble
+from tests.real.zookeeper_ensemble import NoServices
 from twin.calibration import load
 from twin.kernel import Kernel
 from twin.streams import Streams
@@ -38,7 +45,11 @@ class Arm(Protocol):
 
     ports: dict[NodeId, CoordinationPort]
 
-    def settle(self, ms: int) -> None: ...
+    def settle(self, ms: int, done: Callable[[], bool] | None = None) -> None:
+        """Let up to ``ms`` pass, or just as long as it takes until ``done``."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class SimulatedArm:
@@ -60,11 +71,54 @@ class SimulatedArm:
             client.start()
             self.ports[node] = client
 
-    def settle(self, ms: int) -> None:
+    def settle(self, ms: int, done: Callable[[], bool] | None = None) -> None:
         self.kernel.run(self.kernel.now + ms)
 
+    def close(self) -> None:
+        """Nothing is left."""
 
-ARMS: dict[str, Callable[[], Arm]] = {"simulated": SimulatedArm}
+
+class RealArm:
+    """Three real servers; what other tests wrote and reconfigured is undone first."""
+
+    QUIET_MS = 300
+    """Long enough for what must not come: a watch event takes a few milliseconds."""
+
+    def __init__(self, real: RealEnsemble) -> None:
+        self.real = real
+        self._restore()
+        real.wipe()
+        self.bugs: list[str] = []
+        self._clients = {
+            n: ZooKeeper(real.configs[n], NoServices(), lambda: self.bugs.append("died")) for n in (N1, N2)
+        }
+        self.ports: dict[NodeId, CoordinationPort] = {**self._clients}
+
+    def settle(self, ms: int, done: Callable[[], bool] | None = None) -> None:
+        limit_ms = 10 * ms if done is not None else min(ms, self.QUIET_MS)  # the machine may be busy with other tests
+        end = time.monotonic() + limit_ms / 1_000
+        while time.monotonic() < end and not (done is not None and done()):
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+        assert self.bugs == []
+
+    def _restore(self) -> None:
+        """Let all three vote."""
+        config = self.real.configs[N1]
+        with self.real.brief() as brief:
+            seen = brief.get(ENSEMBLE)[1]
+            assert seen is not None
+            now = ensemble(seen.data or b"", config.machines)
+            assert now is not None
+            gone = [config.machines[node] for node in self.real.nodes if node not in now.voters]
+            if gone:
+                lines = ",".join(member_line(machine, config.tables.zookeeper, tls=False) for machine in gone)
+                assert brief.ask(jute.authenticate("digest", f"super:{server.super_password(config)}")) == OK
+                assert brief.ask(jute.reconfigure(lines, "", now.config)) == OK
+        self.real.await_serving(self.real.nodes)
 
 
 class Agent:
@@ -75,7 +129,7 @@ class Agent:
         self.events: list[AnyEvent] = []
         self.op = 0
         self.send(fx.OpenSession(resume=NO_SESSION))
-        arm.settle(1_000)
+        arm.settle(1_000, lambda: any(isinstance(event, SessionOpened) for event in self.events))
         (opened,) = [event for event in self.events if isinstance(event, SessionOpened)]
         assert not opened.resumed
         self.session = opened.session
@@ -89,7 +143,10 @@ class Agent:
 
     def ask(self, effect: fx.Commit | fx.Read | fx.CloseSession | fx.Reconfigure) -> OpSucceeded | OpFailed:
         self.send(effect)
-        self.arm.settle(effect.ms_max + 50)
+        answers = (OpSucceeded, OpFailed)
+        self.arm.settle(
+            effect.ms_max + 50, lambda: any(isinstance(e, answers) and e.op == effect.op for e in self.events)
+        )
         (answer,) = [e for e in self.events if isinstance(e, OpSucceeded | OpFailed) and e.op == effect.op]
         return answer
 
@@ -106,10 +163,32 @@ class Agent:
     def changes(self) -> list[RecordsChanged]:
         return [event for event in self.events if isinstance(event, RecordsChanged)]
 
+    def await_changes(self, count: int) -> None:
+        """Let time pass until so many changes have been told, and a little more."""
+        self.arm.settle(500, lambda: sum(len(event.changes) for event in self.changes()) >= count)
+        self.arm.settle(100)
 
-@pytest.fixture(params=sorted(ARMS))
-def arm(request: pytest.FixtureRequest) -> Arm:
-    return ARMS[request.param]()
+
+@pytest.fixture(scope="module")
+def real_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEnsemble]:
+    real = RealEnsemble(tmp_path_factory.mktemp("contract"), 3, subnet=22, commit_ms_max=4_000)
+    try:
+        real.start()
+        yield real
+    finally:
+        real.stop()
+
+
+REAL = pytest.param("real", marks=[pytest.mark.real, pytest.mark.xdist_group("zookeeper")])
+
+
+@pytest.fixture(params=["simulated", REAL])
+def arm(request: pytest.FixtureRequest) -> Iterator[Arm]:
+    made: Arm = SimulatedArm() if request.param == "simulated" else RealArm(request.getfixturevalue("real_ensemble"))
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def node_record(state: Lifecycle = Lifecycle.JOINED) -> NodeRecord:
@@ -177,7 +256,7 @@ def test_an_ephemeral_belongs_to_its_session_and_ends_with_it(arm: Arm) -> None:
     closed = second.ask(fx.CloseSession(op=second.next(), session=first.session, ms_max=1_000))
     assert isinstance(closed, OpSucceeded)
     assert second.read(path).changes[0].data is None
-    arm.settle(1_000)
+    arm.settle(1_000, lambda: any(isinstance(event, SessionEnded) for event in first.events))
     assert [event.session for event in first.events if isinstance(event, SessionEnded)] == [first.session]
     again = second.ask(fx.CloseSession(op=second.next(), session=first.session, ms_max=1_000))
     assert isinstance(again, OpSucceeded), "closing a session that is over is no failure"
@@ -194,7 +273,7 @@ def test_a_tree_mirror_starts_with_everything_below_and_goes_on_with_deltas(arm:
     first, second = Agent(arm, N1), Agent(arm, N2)
     first.commit(fx.Create(path="/moxie/nodes/n1", data=node_record()))
     second.send(fx.Mirror(path="/moxie/nodes", depth="tree"))
-    arm.settle(500)
+    second.await_changes(1)
     (start,) = second.changes()
     assert start.resync
     assert start.roots == ("/moxie/nodes",)
@@ -202,7 +281,7 @@ def test_a_tree_mirror_starts_with_everything_below_and_goes_on_with_deltas(arm:
     first.commit(fx.Put(path="/moxie/nodes/n1", data=node_record(Lifecycle.DRAINING), version=0))
     first.commit(fx.Remove(path="/moxie/nodes/n1", version=1))
     first.commit(fx.Create(path="/moxie/other", data=node_record()))
-    arm.settle(500)
+    second.await_changes(3)
     deltas = [change for event in second.changes()[1:] for change in event.changes]
     assert [(c.path, c.data is None) for c in deltas] == [("/moxie/nodes/n1", False), ("/moxie/nodes/n1", True)]
     assert start.changes[0].zxid < deltas[0].zxid < deltas[1].zxid
@@ -224,8 +303,9 @@ def test_a_names_mirror_tells_of_creation_and_deletion_only_and_one_of_that_path
     first.commit(fx.Create(path="/moxie/nodes/n1", data=node_record()))
     first.commit(fx.Create(path="/moxie/nodes/n1/deep", data=node_record()))
     first.commit(fx.Put(path="/moxie/nodes/n1", data=node_record(), version=0))
+    first.commit(fx.Remove(path=f"{LEASES}/a/deep", version=0))
     first.commit(fx.Remove(path=f"{LEASES}/a", version=1))
-    arm.settle(500)
+    second.await_changes(4)
     deltas = [(c.path, c.data is None) for e in second.changes() if not e.resync for c in e.changes]
     one = ("/moxie/nodes/n1", False)
     assert deltas == [(f"{LEASES}/a", False), one, one, (f"{LEASES}/a", True)]
@@ -234,7 +314,7 @@ def test_a_names_mirror_tells_of_creation_and_deletion_only_and_one_of_that_path
 def test_the_configuration_of_the_ensemble_is_a_record_that_can_be_mirrored(arm: Arm) -> None:
     agent = Agent(arm, N1)
     agent.send(fx.Mirror(path=ENSEMBLE, depth="one"))
-    arm.settle(500)
+    agent.await_changes(1)
     (start,) = agent.changes()
     record = start.changes[0].data
     assert isinstance(record, EnsembleRecord)
@@ -248,7 +328,7 @@ def test_the_configuration_of_the_ensemble_is_a_record_that_can_be_mirrored(arm:
         op=agent.next(), joining=(), leaving=(record.voters[0],), config=record.config, ms_max=1_000
     )
     assert isinstance(agent.ask(change), OpSucceeded)
-    arm.settle(1_000)
+    agent.await_changes(2)
     after = agent.changes()[-1].changes[-1].data
     assert isinstance(after, EnsembleRecord)
     assert after.voters == record.voters[1:]

@@ -4,6 +4,7 @@ An *arm* is one implementation with a way to let time pass. A real driver adds i
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from core import effects as fx
 from core.events import AnyEvent, OpFailed, OpSucceeded, Stopped
 from core.ids import Epoch
+from tests.unit import supervising
 from tests.unit.supervised import DB, DNS, EPOCH, Node
 
 LIMIT_MS = 5_000
@@ -33,11 +35,13 @@ class Arm(Protocol):
 
     def now(self) -> int: ...
 
+    def close(self) -> None: ...
+
 
 class SimulatedArm:
     """The twin's supervisor."""
 
-    def __init__(self) -> None:
+    def __init__(self, _: Path) -> None:
         self._node = Node()
 
     def send(self, *effects: fx.AnyEffect) -> None:
@@ -62,13 +66,55 @@ class SimulatedArm:
     def now(self) -> int:
         return self._node.clock.now()
 
+    def close(self) -> None:
+        pass
 
-ARMS: dict[str, Callable[[], Arm]] = {"simulated": SimulatedArm}
+
+class RealArm:
+    """The supervisor of a real node with real processes, on stand-ins for the storage and the kernel's guard.
+
+    Time that only a start or a stop would take passes as soon as everything is answered.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._node = supervising.Node(folder)
+
+    def send(self, *effects: fx.AnyEffect) -> None:
+        self._node.send(*effects)
+
+    def run(self, ms: int) -> None:
+        if ms >= LIMIT_MS:
+            self._node.settle(ms)
+            ms = 50
+        self._node.run(ms)
+
+    def answers(self) -> list[OpSucceeded | OpFailed]:
+        return self._node.answers()
+
+    def start(self, service: str) -> fx.StartService:
+        return self._node.start(DB if service == DB else DNS, ms_max=LIMIT_MS)
+
+    def stop(self, service: str, kill: bool) -> fx.StopService:
+        return self._node.stop(DB if service == DB else DNS, kill=kill, ms_max=LIMIT_MS)
+
+    def serves(self) -> bool:
+        return self._node.serves()
+
+    def now(self) -> int:
+        return self._node.loop.now()
+
+    def close(self) -> None:
+        self._node.close()
+
+
+ARMS: dict[str, Callable[[Path], Arm]] = {"simulated": SimulatedArm, "real": RealArm}
 
 
 @pytest.fixture(params=sorted(ARMS))
-def arm(request: pytest.FixtureRequest) -> Arm:
-    return ARMS[request.param]()
+def arm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Arm]:
+    made = ARMS[request.param](tmp_path)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("service", [DB, DNS])

@@ -7,7 +7,17 @@ import pytest
 
 from core import effects as fx
 from core.errors import InvariantViolation
-from core.events import AnyEvent, BeatAnswered, PeerSilent, ServiceExited, Started, StorageSeen, TimerFired
+from core.events import (
+    AnyEvent,
+    BeatAnswered,
+    Done,
+    OpSucceeded,
+    PeerSilent,
+    ServiceExited,
+    Started,
+    StorageSeen,
+    TimerFired,
+)
 from core.ids import NO_SESSION, BootId, DomainId, Epoch, NodeId, OpId, RackId, ServiceName
 from core.journal import Opening
 from core.ports import Emit, Ports
@@ -154,6 +164,16 @@ def test_an_answer_from_within_a_step_waits_until_the_step_is_done() -> None:
     bench = Bench({"Started": (fx.StopServer(op=OpId(1)),), "PeerSilent": (EXIT,)})
     assert bench.run() == "handed_over"
     assert bench.names() == ["Started", "PeerSilent"]
+
+
+def test_after_the_machines_exit_the_answer_to_its_last_order_is_awaited_and_taken_by_nobody() -> None:
+    bench = Bench({"Started": (fx.CloseSession(op=OpId(9), session=NO_SESSION, ms_max=100), EXIT)}, tick_ms=0)
+    bench.host.emit(OpSucceeded(at_ms=0, op=OpId(8), result=Done()))
+    sender = threading.Timer(0.05, bench.host.emit, [OpSucceeded(at_ms=0, op=OpId(9), result=Done())])
+    sender.start()
+    assert bench.run() == "handed_over"
+    assert not sender.is_alive()
+    assert bench.names() == ["Started"]
 
 
 def test_a_timer_fires_at_its_last_setting_only_in_order_of_time() -> None:

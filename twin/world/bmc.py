@@ -181,6 +181,7 @@ class PowerClient(Asker):
         super().__init__(bmcs.kernel, clock)
         self._bmcs = bmcs
         self._node = node
+        self._generations: dict[NodeId, int] = {}
 
     agent_died = Asker.died
 
@@ -191,6 +192,7 @@ class PowerClient(Asker):
                 answer = Answer(self, effect.op, emit, effect.ms_max)
                 self._after_login(effect.node, answer, lambda: self._read(effect.node, answer))
             case fx.PowerOrder():
+                self._generations[effect.node] = max(effect.generation, self._generations.get(effect.node, 0))
                 answer = Answer(self, effect.op, emit, effect.deadline_ms - self.clock())
                 self._after_login(effect.node, answer, lambda: self._send(effect, answer))
             case _:
@@ -216,6 +218,8 @@ class PowerClient(Asker):
     def _send(self, order: fx.PowerOrder, answer: Answer) -> None:
         if self.clock() + self._bmcs.times.command_ms.ms_max >= order.deadline_ms:
             answer.fail("refused", "too late to send: the deadline of the order", retryable=False)
+        elif order.generation < self._generations[order.node]:
+            answer.fail("refused", "a newer order was taken for that node", retryable=False)
         elif self._bmcs.answers(self._node, order.node):
             self._after_command(order.node, lambda: self._execute(order, answer))
 

@@ -1,0 +1,145 @@
+"""The ports of one agent, each made from its driver: what ``drivers.host`` carries effects to."""
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from core import effects as fx
+from core.events import OpFailed, StorageSeen
+from core.ids import BootId, NodeId, SessionId, VolumeName
+from core.ports import Emit, EvidenceEffect, HostPort, NetbootEffect, Ports, StorageEffect, StoragePort
+from drivers import log
+from drivers.beats import CoordinationBeats
+from drivers.ceph import Ceph, CephError
+from drivers.clock import now_ms
+from drivers.config import Config
+from drivers.power import Power, open_bmc
+from drivers.storage import CephStorage
+from drivers.supervised import Supervised
+from drivers.zookeeper_port import ZooKeeper
+
+MARK_DOWN_MS = 10_000
+"""A node that is proved off again and again is told to the storage once in so long."""
+
+
+class AgentPorts:
+    """All ports but the host itself. ``begin`` before the first effect, ``close`` after the last."""
+
+    def __init__(self, config: Config, supervised: Supervised, boot_id: BootId, on_bug: Callable[[], None]) -> None:
+        self._supervised = supervised
+        self._ceph: Ceph | None = None
+        self._storage: Storage = NoStorage()
+        on_off: Callable[[NodeId], None] | None = None
+        if config.tables.ceph is not None:
+            self._ceph = Ceph(config.tables.ceph)
+            self._storage = CephStorage(self._ceph, supervised, config.node, boot_id)
+            on_off = MarksDown(self._ceph.mark_down)
+        self._coordination = ZooKeeper(config, supervised, on_bug)
+        self._evidence = Evidence(CoordinationBeats(self._coordination), supervised)
+        self._power = Power(config.machines, now_ms, on_off)
+        self._volumes = tuple(spec.volume for spec in config.catalog.specs if spec.volume)
+
+    @staticmethod
+    def load(config: Config) -> None:
+        """Load the modules that these ports load only when they are needed."""
+        for machine in config.machines.values():
+            open_bmc(machine)
+
+    @property
+    def saved_session(self) -> SessionId:
+        """The session that the last agent of this boot had; 0 if there was none."""
+        return self._coordination.saved_session
+
+    def begin(self, emit: Emit) -> None:
+        """Let what comes by itself come: whether the storage is there."""
+        self._storage.watch(emit, self._volumes)
+
+    def of(self, host: HostPort) -> Ports:
+        """Every port, with the host's own."""
+        return Ports(
+            host=host,
+            coordination=self._coordination,
+            evidence=self._evidence,
+            storage=self._storage,
+            workload=self._supervised,
+            address=self._supervised,
+            power=self._power,
+            netboot=NoNetboot(),
+        )
+
+    def close(self) -> None:
+        """End what runs by itself. The session stays, for the next agent."""
+        self._storage.close()
+        self._coordination.close()
+        if self._ceph is not None:
+            self._ceph.close()
+
+
+class Storage(StoragePort, Protocol):
+    """A storage port that also tells whether the storage is there."""
+
+    def watch(self, emit: Emit, volumes: tuple[VolumeName, ...] = ()) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoStorage:
+    """The storage of a rack without volumes: never there."""
+
+    def submit(self, effect: StorageEffect, emit: Emit) -> None:
+        emit(OpFailed(at_ms=now_ms(), op=effect.op, reason="unavailable", detail="no [ceph] in the node's file"))
+
+    def watch(self, emit: Emit, volumes: tuple[VolumeName, ...] = ()) -> None:
+        """Tell it once."""
+        emit(StorageSeen(at_ms=now_ms(), ok=False))
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+class Evidence:
+    """The evidence port: coordination beats are asked here, the rest by the supervisor, which outlives us (rule 11)."""
+
+    def __init__(self, beats: CoordinationBeats, supervised: Supervised) -> None:
+        self._beats = beats
+        self._supervised = supervised
+
+    def submit(self, effect: EvidenceEffect, emit: Emit) -> None:
+        match effect:
+            case fx.StartBeat(kind="coordination") | fx.StopBeat(kind="coordination"):
+                self._beats.submit(effect, emit)
+            case fx.StartBeat() | fx.StopBeat() | fx.ArmRight():
+                self._supervised.submit(effect, emit)
+
+
+class NoNetboot:
+    """The netboot port of a rack whose nodes boot from their own disks."""
+
+    def submit(self, effect: NetbootEffect, emit: Emit) -> None:
+        log.event("netboot_not_there", node_to_boot=effect.node)
+
+
+class MarksDown:
+    """Tells the storage of a node that is proved off, so that it need not find out itself; in one thread at a time."""
+
+    def __init__(self, mark_down: Callable[[str], tuple[int, ...]]) -> None:
+        self._mark_down = mark_down
+        self._told_ms: dict[NodeId, int] = {}
+        self._busy = threading.Lock()
+
+    def __call__(self, node: NodeId) -> None:
+        """Begin to tell it; what is told already, or while another is being told, is left out."""
+        now = now_ms()
+        if now - self._told_ms.get(node, -MARK_DOWN_MS) < MARK_DOWN_MS or not self._busy.acquire(blocking=False):
+            return
+        self._told_ms[node] = now
+        threading.Thread(target=self._tell, args=(node,), name="mark down", daemon=True).start()
+
+    def _tell(self, node: NodeId) -> None:
+        try:
+            daemons = self._mark_down(node)
+            log.event("marked_down", about=node, daemons=tuple(map(str, daemons)))
+        except CephError as error:
+            log.event("not_marked_down", about=node, error=error.detail)
+        finally:
+            self._busy.release()
