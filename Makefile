@@ -66,6 +66,27 @@ lab: setup packages ## every scenario that has a real counterpart, on real ZooKe
 quick: setup ## unit and tidy tests only
 	@$(BIN)/python -m pytest -q tests/unit tests/tidy
 
+# Twelve scenarios that move the database in both worlds; every other one, in order of their names, is fitted to, the rest is judged.
+FIDELITY := agent-never-returns bmc-dead drain frozen-agent frozen-holder holder-cut-from-storage \
+	holder-cut-from-zookeeper lose-the-holder lost-link operating-system-panic power-loss-proven session-expiry
+REPEAT ?= 10
+MEASURED := $(REPORTS)/fidelity/measured.jsonl
+
+fidelity: setup $(MEASURED) ## the twin's failover times beside measured ones (measures first, if there is nothing yet: root, about two hours)
+	@$(BIN)/twin fit $(MEASURED) --half odd --out $(REPORTS)/fidelity/fitted.toml
+	@rm -f $(REPORTS)/fidelity/predicted.jsonl
+	@for name in $(FIDELITY); do for seed in $$(seq 1 $(REPEAT)); do \
+		$(BIN)/twin run scenarios/$$name --seed $$seed --calibration $(REPORTS)/fidelity/fitted.toml --json \
+			>> $(REPORTS)/fidelity/predicted.jsonl || test $$? -ge 3 || exit 2; done; done
+	@$(BIN)/twin compare $(REPORTS)/fidelity/predicted.jsonl $(MEASURED) --half even --html docs/gallery/fidelity.html
+
+$(MEASURED): | setup packages
+	@mkdir -p $(@D)
+	@rm -f $@.part
+	@for name in $(FIDELITY); do echo "measuring $$name"; \
+		$(BIN)/rack lab run $$name --repeat $(REPEAT) --json >> $@.part || test $$? -ge 3 || exit 2; done
+	@mv $@.part $@
+
 model: setup ## the exploration of two machines, deeper than in `make test` (about an hour)
 	@MODEL_STATES=$${MODEL_STATES:-300000} MODEL_SECONDS=$${MODEL_SECONDS:-600} \
 		$(BIN)/python -m pytest -q -n auto tests/model

@@ -4,8 +4,10 @@ Every call is bounded by its ``ms_max`` and may be made from any thread. A failu
 reasons of ``core.events``.
 """
 
+import re
 import threading
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -18,6 +20,11 @@ from drivers.config import CephTable
 
 ANSWER_MS_MAX = 5_000
 """Limit of a call that does not say its own."""
+LASTING_MS = 10 * 365 * 86_400_000
+"""Every entry is made for ten years, and lifted when its hardware has booted again: one that expires un-fences, and a
+second "add" does not make an entry last longer (16.2 keeps the first). Source: docs/drivers/ceph.md."""
+UNTIL = re.compile(r"until (\S+) \(")
+"""The time in what the monitors say of a new entry: "blocklisting ADDRESS until TIME (SECONDS sec)"."""
 NAMES_MAX = 64
 """Names tried for each placement group before giving up; 64 groups take about 300 names in all."""
 FENCE_OBJECT = "moxie-fence"
@@ -138,20 +145,25 @@ class Ceph:
     # -- the fence --------------------------------------------------------------------------------------------------
 
     def fence(self, volume: VolumeName, address: str, block_ms: int, ms_max: int = ANSWER_MS_MAX) -> None:
-        """Block an instance for ``block_ms`` from now and wait for the barrier: no later write of it succeeds.
+        """Block an instance for at least ``block_ms`` from now and wait for the barrier: no later write succeeds.
 
         The answer of the monitors is not enough: writes succeeded up to 93 ms later. Source: facts/ceph.md section 3.
-        Again for the same instance it only renews the entry. Raises: CephError; ``unanswered`` leaves the fence
-        unconfirmed, though it may have taken place.
+        Again for the same instance it only looks that the entry is there and lasts. Raises: CephError; ``unanswered``
+        leaves the fence unconfirmed, though it may have taken place.
         """
         deadline = Deadline(ms_max)
         known = self._confirmed.get(address)
-        renewed = known is not None and self.blocked(address, deadline.left())
-        expire_s = block_ms / 1_000
-        self.command("osd blocklist", ms_max=deadline.left(), blocklistop="add", addr=address, expire=expire_s)
+        whole = known is not None and self.blocked(address, deadline.left())
+        if self._block(address, deadline) < block_ms:
+            # Somebody else's shorter entry. Without it for a moment the instance may write, which harms nobody before
+            # this, its first fence, is complete: nobody else has the volume open yet (rule 3).
+            self._lift(address, deadline.left())
+            whole = False
+            if (left_ms := self._block(address, deadline)) < block_ms:
+                raise CephError("failed", f"the entry for {address} lasts {left_ms} ms only")
         pools = self._pools_of(volume, deadline.left())
         groups = self._groups(pools, deadline.left())
-        if renewed and known == groups:
+        if whole and known == groups:
             return
         while True:
             self._barrier(groups, deadline)
@@ -161,8 +173,24 @@ class Ceph:
             groups = again
         self._confirmed[address] = groups
 
+    def _block(self, address: str, deadline: Deadline) -> int:
+        """Enter an instance, or leave the entry that it has; return for how long that will last, in ms."""
+        said = self.command(
+            "osd blocklist", ms_max=deadline.left(), blocklistop="add", addr=address, expire=LASTING_MS / 1_000
+        )
+        found = UNTIL.search(str(said))
+        entry = self.command("osd dump", ms_max=deadline.left())["blocklist"].get(address)
+        if found is None or entry is None:
+            raise CephError("failed", f"the monitors have no entry for {address}: {said}")
+        # Both times are the monitors' own, so that no clock of ours is part of it.
+        short = datetime.fromisoformat(found[1]) - datetime.fromisoformat(entry)
+        return LASTING_MS - int(short.total_seconds() * 1_000)
+
     def lift(self, address: str, ms_max: int = ANSWER_MS_MAX) -> None:
         """Forget a blocked instance; one that is not blocked is none. Raises: CephError."""
+        self._lift(address, ms_max)
+
+    def _lift(self, address: str, ms_max: int) -> None:
         self._confirmed.pop(address, None)
         self.command("osd blocklist", ms_max=ms_max, blocklistop="rm", addr=address)
 

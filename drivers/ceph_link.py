@@ -139,7 +139,7 @@ class NearLink:
                 self._call("close", cluster.shutdown, 1_000)
 
     def command(self, target: str, words: dict[str, Any], ms_max: int) -> Any:
-        """Send a command to ``mon``, ``mgr`` or ``osd.N``; return its JSON, else its text, None if it says nothing."""
+        """Send a command to ``mon``, ``mgr`` or ``osd.N``; return its JSON, or else what it says."""
         text = json.dumps({"format": "json", **words})
         cluster = self._connected()
 
@@ -154,7 +154,7 @@ class NearLink:
         if code:
             self._fail(str(words.get("prefix")), abs(code), said)
         try:
-            return json.loads(out) if out.strip() else None
+            return json.loads(out) if out.strip() else said
         except ValueError:
             return out.decode(errors="replace").strip()
 

@@ -10,6 +10,7 @@ from drivers.ca import is_signed_by, read, subject_of
 from drivers.config import Config
 from drivers.finding import Finding, error, note, ok, warning
 from drivers.rack_state import Heard, Server
+from drivers.registry import with_volumes
 
 TICKS_MIN = 2
 """A server takes no session timeout below two of its ticks. Source: ZooKeeper's minSessionTimeout."""
@@ -122,7 +123,7 @@ def check_agents(agents: Mapping[NodeId, Heard], members: Mapping[NodeId, Member
 def check_members(config: Config, members: Mapping[NodeId, MemberRecord]) -> Iterator[Finding]:
     """What members say about themselves that a person should know."""
     for node, member in sorted(members.items()):
-        if not member.storage_ok:
+        if not member.storage_ok and with_volumes(config):
             remedy = f"the storage network of {node}, and its keyring"
             yield error("members", node, "does not reach the storage", remedy)
         if member.unfit:

@@ -242,6 +242,7 @@ def _operator_files(plan: Plan, inputs: _Inputs, authority: Authority) -> bool:
             "tls": {"ca": "tls/ca.pem", "cert": f"tls/{OPERATOR}.pem", "key": f"tls/{OPERATOR}.key"},
             **_ceph(plan),
             **{name: table for name, table in plan.settings.items() if name in known},
+            "metrics_port": _metrics_port(plan),
         }
         head = "# What the commands of the operator start from (--config); see docs/drivers/rack.md.\n"
         write_public(file, (head + toml_text(tables)).encode())
@@ -263,6 +264,12 @@ def _shared_files(plan: Plan, inputs: _Inputs, folder: Path) -> None:
         tables.append(table)
     head = f"# Written by 'rack init' from {plan.inventory.name}; change that one and run it again.\n"
     _follow(folder / "inventory.toml", (head + toml_text({"node": tables})).encode())
+
+
+def _metrics_port(plan: Plan) -> int:
+    """The port of every node's agent, which the operator's commands ask."""
+    port = str(plan.settings.get("metrics", "")).rpartition(":")[2]
+    return int(port) if port.isdigit() else METRICS_PORT
 
 
 def _ceph(plan: Plan) -> dict[str, object]:

@@ -114,7 +114,8 @@ def _remarks(rack: RackState, node: NodeId, member: MemberRecord | None) -> list
         return []
     said = [] if member.fit else ["takes nothing new"]
     said += [f"unfit for {' '.join(member.unfit)}"] if member.unfit else []
-    said += [] if member.storage_ok else ["does not reach the storage"]
+    volumes = any(spec.volume for spec in rack.services)
+    said += [] if member.storage_ok or not volumes else ["does not reach the storage"]
     if rack.ensemble is not None and node in rack.ensemble.voters and not member.server:
         said.append("its ZooKeeper server has not caught up")
     return said

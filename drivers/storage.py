@@ -20,9 +20,6 @@ from drivers.clock import now_ms
 from drivers.wire import Attach, Attached, Detach, Detached, Name
 
 LIFT_MS_MAX = 5_000
-BLOCK_MS_MIN = 7 * 86_400_000
-"""An entry is made to last at least this long, whatever the machine asks for: one that expired un-fences (rule 6), and
-the monitors count by the time of day. Source: facts/ceph.md section 3."""
 SEEN_EVERY_MS = 1_000
 SEEN_LOST_MS = 3_000
 """For so long no write may be answered before the storage counts as out of reach: a hung storage daemon stalls some
@@ -81,17 +78,9 @@ class _Answer:
 class CephStorage:
     """``core.ports.StoragePort`` of one agent."""
 
-    def __init__(
-        self,
-        ceph: Ceph,
-        keeper: Keeper,
-        node: NodeId,
-        boot_id: BootId,
-        block_ms_min: int = BLOCK_MS_MIN,
-    ) -> None:
+    def __init__(self, ceph: Ceph, keeper: Keeper, node: NodeId, boot_id: BootId) -> None:
         self._ceph, self._keeper = ceph, keeper
         self._node, self._boot_id = node, boot_id
-        self._block_ms_min = block_ms_min
         self._calls = Calls(now_ms)
         self._end = threading.Event()
 
@@ -191,8 +180,7 @@ class CephStorage:
     # -- fence and lift ---------------------------------------------------------------------------------------------
 
     def _fence(self, effect: fx.FenceInstance, answer: _Answer, left: Callable[[], int]) -> None:
-        block_ms = max(effect.block_ms, self._block_ms_min)
-        self._ceph.fence(effect.volume, effect.instance.address, block_ms, left())
+        self._ceph.fence(effect.volume, effect.instance.address, effect.block_ms, left())
         answer.succeed(Done())
 
     def _lift(self, effect: fx.LiftBlock, answer: _Answer, left: Callable[[], int]) -> None:

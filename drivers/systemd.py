@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 from dbus_fast import BusType, DBusFastError, Message, MessageType
 from dbus_fast.aio import MessageBus
@@ -128,8 +129,9 @@ class Systemd:
 
     async def _serve(self) -> None:
         """Connect, look at everything that may have changed meanwhile, then carry out orders until the bus is lost."""
-        self._bus = bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM)
+        bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM)
         await bus.connect()
+        self._bus = bus
         lost = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]  # the library's
         try:
             await self.call("Subscribe")
@@ -138,16 +140,20 @@ class Systemd:
             for unit in list(self._units.values()):
                 await unit.look()
             while not lost.done():
-                order = asyncio.ensure_future(self._orders.get())
-                await asyncio.wait((order, lost), return_when=asyncio.FIRST_COMPLETED)
-                if order.done():
-                    await order.result()()
-                else:
-                    order.cancel()
+                await self._obey_next(lost)
         finally:
-            lost.cancel()
             self._bus = None
             bus.disconnect()
+            await _end(lost)
+
+    async def _obey_next(self, lost: "asyncio.Future[None]") -> None:
+        order = asyncio.ensure_future(self._orders.get())
+        try:
+            await asyncio.wait((order, lost), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _end(order)
+        if not order.cancelled():
+            await order.result()()
 
     async def _add_match(self) -> None:
         bus = self._bus
@@ -254,6 +260,12 @@ class _Running:
             self._open = False
             self._systemd.forget(self._path)
             self._ended(how)
+
+
+async def _end(future: "asyncio.Future[Any]") -> None:
+    """Cancel what has not ended, and wait until it has."""
+    future.cancel()
+    await asyncio.gather(future, return_exceptions=True)
 
 
 def _number(job: object) -> int:

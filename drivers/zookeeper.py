@@ -21,6 +21,7 @@ from kazoo.retry import KazooRetry  # type: ignore[import-untyped]  # as above
 
 from core.ids import SessionId
 from drivers import zookeeper_jute as jute
+from drivers.access import endpoint
 from drivers.clock import now_ms
 from drivers.config import Tls
 from drivers.loop import Loop
@@ -102,6 +103,12 @@ class Client:
     def set_endpoints(self, endpoints: Sequence[str]) -> None:
         """Use these servers from the next reconnect on, in this order."""
         self._kazoo.set_hosts(",".join(endpoints))
+
+    @property
+    def server(self) -> str:
+        """The server that it talks to, or tried last: ``ADDRESS:PORT``."""
+        server: str = self._kazoo.handler.server
+        return server
 
     @property
     def zxid(self) -> int:
@@ -331,9 +338,11 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo ships
         super().__init__()
         self._tls = tls
         self._limit = limit_ms / 1_000
+        self.server = ""
 
     def create_connection(self, address: tuple[str, int], hostname: str, timeout: float, **_: object) -> socket.socket:
         """Connect. Raises: OSError."""
+        self.server = endpoint(*address)
         made = socket.create_connection(address, min(timeout, self._limit))
         try:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

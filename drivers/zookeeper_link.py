@@ -27,6 +27,8 @@ from drivers.zookeeper_requests import Requests
 from drivers.zookeeper_session import Credential, Kept
 from drivers.zookeeper_tree import ROOT, servers_in_order, window
 
+TICKS = 16
+"""So many times in a session's time the connection is looked after."""
 TURN_MS = 2_000
 """While no server answers, others are tried from time to time."""
 HUNG_MS = 10_000
@@ -54,6 +56,7 @@ class Link:
         self._known = self._prepared = NO_SESSION
         self._zxid = self._silent = self._turn = 0
         self._turned_ms = now_ms()
+        self._mute = ""
         self._tick()
 
     def open(self, resume: SessionId) -> None:
@@ -89,7 +92,9 @@ class Link:
         if not known and server.configured(self._config):
             known = (self._config.node,)
         order = window(servers_in_order(self._config.node, machines, known), len(known), self._turn)
-        return tuple(endpoint(machines[node].address, self._config.tables.zookeeper.client_port) for node in order)
+        port = self._config.tables.zookeeper.client_port
+        found = [endpoint(machines[node].address, port) for node in order]
+        return tuple(sorted(found, key=lambda one: one == self._mute))  # who fell silent comes last
 
     # -- the session ---------------------------------------------------------------------------------------------------
 
@@ -131,6 +136,9 @@ class Link:
         """The session can be used."""
         if self.client is not client:
             return
+        if self._mute:
+            self._mute = ""
+            client.set_endpoints(self.endpoints())
         resumed = session == self._known
         self._known = self._prepared = session
         self.ready = True
@@ -175,16 +183,18 @@ class Link:
     # -- looking after it ----------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Keep the session young, break a connection in which nothing is heard, try other servers."""
-        self._loop.after(self._timeout_ms // 8, self._tick)
+        """Keep the session young, leave a server that has fallen silent, try other servers."""
+        self._loop.after(self._timeout_ms // TICKS, self._tick)
         client, now = self.client, now_ms()
         if client is None:
             return
-        self._silent = self._silent + 1 if client.silent_ms() > self._timeout_ms * 2 // 3 else 0
+        self._silent = self._silent + 1 if client.silent_ms() > self._timeout_ms // 2 else 0
         if client.waiting_ms() > max(3 * self._timeout_ms, HUNG_MS):
             self._reconnect()
         elif self._silent > 1:  # twice: a process that was stopped must first read what has come
             self._silent = 0
+            self._mute = client.server
+            client.set_endpoints(self.endpoints())
             client.drop()
         elif self.ready and now - client.asked_ms >= self._timeout_ms // 4:
             client.get(ROOT, _ignored)

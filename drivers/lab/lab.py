@@ -213,6 +213,7 @@ def _make_volumes(plan: Blueprint) -> None:
 def _make_volume(link: Ceph, volume: VolumeName, end_ms: int) -> None:
     while True:
         try:
+            link.connect()
             link.ensure_volume(volume, VOLUME_BYTES)
             return
         except CephError as error:

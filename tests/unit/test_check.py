@@ -26,9 +26,11 @@ from drivers.check_rack import (
 )
 from drivers.config import BmcTable, CephTable, Config, Machine, load_config
 from drivers.finding import Finding, count, error, findings_text, ok, warning
-from drivers.init import node_folder, operator_file, prepare
+from drivers.init import CephAccess, node_folder, operator_file, prepare
 from drivers.paint import Paint
 from tests.unit.made_rack import member_record, plan, rack_state
+
+WITH_VOLUME = 'name = "x"\n[[service]]\nname = "db"\nrun = "singleton"\nvolume = "db"\nfence = "storage"\n'
 
 
 def bad(findings: Iterable[Finding]) -> list[str]:
@@ -161,7 +163,8 @@ def test_agents_are_judged_by_what_they_show_and_by_their_clocks() -> None:
 
 
 def test_what_members_say_of_themselves_is_passed_on(tmp_path: Path) -> None:
-    config = node(tmp_path)
+    (tmp_path / "catalog.toml").write_text(WITH_VOLUME, encoding="utf-8")
+    config = node(tmp_path, ceph=CephAccess(conf=Path("/etc/ceph/ceph.conf")))
     members = {NodeId("n1"): member_record("n1", storage_ok=False), NodeId("n2"): member_record("n2", unfit=("db",))}
     found = "\n".join(bad(check_members(config, members)))
     assert "error members n1: does not reach the storage" in found

@@ -100,11 +100,12 @@ def test_a_rack_does_not_begin_twice(tmp_path: Path) -> None:
 
 
 def test_the_operators_file_leads_to_the_rack(tmp_path: Path) -> None:
-    wanted = plan(tmp_path, settings={"zookeeper": {"client_port": 2999}, "timing": {"session_timeout_ms": 4_000}})
+    settings = {"zookeeper": {"client_port": 2999}, "timing": {"session_timeout_ms": 4_000}, "metrics": "{address}:99"}
+    wanted = plan(tmp_path, settings=settings)
     prepare(wanted)
     access = load_access(operator_file(wanted.out))
     assert access.servers()[NodeId("n3")] == "10.9.0.3:2999"
-    assert access.agents()[NodeId("n1")] == "10.9.0.1:9464"
+    assert access.agents()[NodeId("n1")] == "10.9.0.1:99"
     assert access.config.timing.session_timeout_ms == 4_000
     assert not access.local
     assert access.config.tables.tls is not None
