@@ -66,6 +66,7 @@ class Agents:
         self._next: Timer | None = None
         self._handed_over = False
         self._left = False
+        self._held = False
         self._then: Callable[[], None] | None = None
         self._closed = False
 
@@ -132,6 +133,11 @@ class Agents:
             if child is not None:
                 child.send(signal.SIGKILL)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether no process of it lives."""
+        return not any(child is not None and child.alive for child in (self._agent, self._spare, self._substitute))
+
     # -- the agent --------------------------------------------------------------------------------------------------
 
     def _start_after(self, ms: int) -> None:
@@ -143,7 +149,8 @@ class Agents:
         busy = (self._agent is not None and self._agent.alive) or self._substitute is not None or self._speaker
         if busy or self._closed or self._then is not None or self._left:
             return
-        if self._life.hold.exists():
+        self._held = self._life.hold.exists()
+        if self._held:
             self._be_patient(self._life.give_up_ms)
             self._start_after(HOLD_LOOK_MS)
             return
@@ -218,7 +225,7 @@ class Agents:
         if self._then is not None:
             self._finish()
         elif not self._closed:
-            self._start_after(HOLD_LOOK_MS if self._life.hold.exists() else RETRY_MS)
+            self._start_after(HOLD_LOOK_MS if self._held else RETRY_MS)  # a hold ends when somebody lets it
             self._loop.after(RETRY_MS, self._start_spare)
 
     def _finish(self) -> None:

@@ -108,6 +108,9 @@ class NearLink:
         self._settings = {
             "rados_mon_op_timeout": str(LIBRARY_S_MAX),
             "rados_osd_op_timeout": str(LIBRARY_S_MAX),
+            "mon_client_ping_interval": "1",  # a monitor whose packets vanish is given up after 2 s instead of 30
+            "mon_client_ping_timeout": "2",
+            "mon_client_hunt_interval": "0.5",
             "admin_socket": "",
             "log_file": "",
         }

@@ -16,13 +16,15 @@ from core.errors import InputError
 from core.ids import NO_NODE, NodeId
 
 BAD_INPUT = 2
+LAB = "a rack of real processes on this machine"
 WATCH_S = 2.0
 WAIT_S_MAX = 86_400
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and hand back its exit code."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = _lab_parser().parse_args(words[1:]) if words[:1] == ["lab"] else _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = arguments.command
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -68,9 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="one JSON object instead of a list")
     one = _with_config(add("snapshot", "write what a simulation of this rack needs, without secrets", _snapshot))
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    lab = commands.add_parser("lab", help="a rack of real processes on this machine", add_help=False)
-    lab.add_argument("words", nargs=argparse.REMAINDER)
-    lab.set_defaults(command=_lab)
+    commands.add_parser("lab", help=LAB, add_help=False)  # only for the list: its words are parsed by _lab_parser
+    return parser
+
+
+def _lab_parser() -> argparse.ArgumentParser:
+    from drivers.lab.cli import add, run
+
+    parser = argparse.ArgumentParser(prog="rack lab", description=f"{LAB.capitalize()}.", allow_abbrev=False)
+    add(parser.add_subparsers(required=True, metavar="COMMAND"))
+    parser.set_defaults(command=run)
     return parser
 
 
@@ -135,14 +144,6 @@ def _agent(arguments: argparse.Namespace) -> int:
     from drivers.agent import run
 
     return run(arguments.config, child=arguments.child, spare=arguments.spare, hand_over=arguments.hand_over)
-
-
-def _lab(arguments: argparse.Namespace) -> int:
-    from drivers.lab import cli
-
-    parser = argparse.ArgumentParser(prog="rack lab", description="A rack of real processes on this machine.")
-    cli.add(parser.add_subparsers(required=True, metavar="COMMAND"))
-    return cli.run(parser.parse_args(arguments.words))
 
 
 # -- what a person does ------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from drivers.journal_file import segments
 from drivers.journal_place import FOLDER
 from drivers.rack_state import RackState
 from drivers.toml_text import toml_text
+from drivers.zookeeper_session import Credential
 
 JOURNAL_BYTES_MAX = 64 << 20
 """Of the journal the newest segments are taken whole, up to this many bytes: each replays alone."""
@@ -86,7 +87,8 @@ def secrets_of(config: Config) -> tuple[bytes, ...]:
         except OSError:
             continue
         if path.name == "session":
-            found += [value for value in data.split(b'"') if len(value) >= 16]
+            credential = Credential.decode(data)
+            found += [credential.password.hex().encode(), credential.password] if credential is not None else []
         elif b"PRIVATE KEY" in data:
             found += [line for line in data.splitlines() if line and not line.startswith(b"-----")]
         elif b"key =" in data:

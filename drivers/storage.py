@@ -112,8 +112,6 @@ class CephStorage:
                 self._ceph.connect(max(left(), 1))
                 act(left)
             except CephError as error:
-                if error.reason == "unanswered":
-                    return  # the limit answers
                 answer.fail(error.reason, error.detail)
 
         if not self._calls.begin(lane, limit_at_ms, run, answer.give_up):

@@ -90,6 +90,9 @@ mon_osd_adjust_down_out_interval = false
 osd_recovery_sleep_hdd = 0
 osd_mon_report_interval = 1
 osd_mon_heartbeat_interval = 1
+mon_client_ping_interval = 1
+mon_client_ping_timeout = 2
+mon_client_hunt_interval = 0.5
 ms_bind_port_min = {port_min}
 ms_bind_port_max = {port_max}
 [mon]
@@ -114,8 +117,8 @@ class CephSettings(msgspec.Struct, frozen=True, kw_only=True):
     disk_bytes: int = 4 << 30
     monitors: int = 3
     groups: int = 64
-    grace_s: int = 3
-    lease_ratio: float = 0.2
+    grace_s: int = 2
+    lease_ratio: float = 0.3
     mon_lease_s: float = 0.4
     ports: tuple[int, int, int] | None = None
     prepare_port: int = 22_090

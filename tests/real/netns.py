@@ -1,7 +1,8 @@
 """A few network namespaces on one switch, for tests of what happens on a wire; and what runs in them.
 
 As a program, ``python -m tests.real.netns ROLE ...`` is one of the processes that tests put into a namespace: ``serve``
-(a service on every address), ``call`` (its client), ``rights`` (a supervisor's hold on addresses).
+(a service on every address), ``call`` (its client), ``rights`` (a supervisor's hold on addresses), ``peers`` (its
+heartbeats).
 """
 
 import json
@@ -42,6 +43,11 @@ class Process:
     def send(self, number: int) -> None:
         """Send a signal (`ip` replaces itself by the program, so this is its own process)."""
         self._process.send_signal(number)
+
+    def cpu_ms(self) -> int:
+        """Processor time that it has used so far."""
+        words = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) * 1_000 // os.sysconf("SC_CLK_TCK")
 
     def end(self) -> None:
         """Kill it and wait."""
@@ -153,6 +159,41 @@ def rights(*addresses: str) -> None:
         print("true", flush=True)
 
 
+def peers(name: str, folder: str, suspect_ms: str) -> None:
+    """Speak and listen as the node ``name``; nodes are ``a`` at 10.254.0.1, ``b`` at 10.254.0.2 and so on."""
+    from core.events import AnyEvent
+    from core.ids import NodeId
+    from core.specs import Timing
+    from drivers.config import Config, Machine, NodeTables
+    from drivers.peers import Peers
+    from formats.catalog import Catalog
+
+    place = Path(folder)
+    tables = NodeTables(
+        node=name, inventory=place, catalog=place, state_dir=place, run_dir=place, heartbeat_key=place / "heartbeat.key"
+    )
+    machines = {
+        NodeId(node): Machine(id=node, number=number, address=f"10.254.0.{number}")
+        for number, node in enumerate("abc", start=1)
+    }
+    timing, catalog = Timing(suspect_ms=int(suspect_ms)), Catalog(name="none", services=())
+    beats = Peers(Config(file=place, tables=tables, timing=timing, catalog=catalog, machines=machines))
+    told: list[tuple[str, str, int]] = []
+
+    def hear(event: AnyEvent) -> None:
+        told.append((type(event).__name__, getattr(event, "node", ""), event.at_ms))
+
+    beats.start()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        match json.loads(line):
+            case ["listen", *nodes]:
+                beats.listen(tuple(map(NodeId, nodes)), hear)
+        print(json.dumps(told), flush=True)
+
+
+ROLES = {"serve": serve, "call": call, "rights": rights, "peers": peers}
+
 if __name__ == "__main__":
     role, *rest = sys.argv[1:]
-    {"serve": serve, "call": call, "rights": rights}[role](*rest)
+    ROLES[role](*rest)

@@ -1,4 +1,4 @@
-"""The command ``rack`` against a rack of two real nodes: looking, draining, taking a snapshot, and what is left after."""
+"""The command ``rack`` against a rack of two real nodes: looking, draining, snapshots, and what is left after."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""No secret of a running rack is where it does not belong: logs, journals, snapshots, metrics, command lines, open files."""
+"""No secret of a running rack is where it does not belong: logs, journals, snapshots, command lines, open files."""
 
 import http.client
 import json

@@ -98,17 +98,33 @@ class Agent:
         return self.answer(self.begin(fx.Commit, session=self.session, writes=writes, ms_max=ms_max))
 
     def committed(self, *writes: fx.Write) -> Committed:
-        """Commit, however often that is not answered; for writes that may happen twice without harm."""
+        """Commit what cannot fail."""
         done = self.commit(*writes)
         assert isinstance(done, OpSucceeded), done
         assert isinstance(done.result, Committed)
         return done.result
 
+    def settled(self, write: fx.Put | fx.Remove | fx.Create | fx.Check) -> int:
+        """Commit one write, settling what was not answered by reading back; the transaction (0: not known)."""
+        while True:
+            done = self.commit(write)
+            if isinstance(done, OpSucceeded) and isinstance(done.result, Committed):
+                return done.result.zxid
+            assert isinstance(done, OpFailed)
+            assert done.reason == "unanswered", done
+            (now,) = self.read(write.path)
+            wanted = write.data if isinstance(write, fx.Put | fx.Create) else None
+            if not isinstance(write, fx.Check) and now.data == wanted:
+                return now.zxid if wanted is not None else 0
+
     def read(self, *paths: str) -> tuple[Change, ...]:
-        done = self.answer(self.begin(fx.Read, session=self.session, paths=paths, ms_max=4_000))
-        assert isinstance(done, OpSucceeded), done
-        assert isinstance(done.result, ReadBack)
-        return done.result.changes
+        """Read, however often that is not answered."""
+        while True:
+            done = self.answer(self.begin(fx.Read, session=self.session, paths=paths, ms_max=4_000))
+            if isinstance(done, OpSucceeded) and isinstance(done.result, ReadBack):
+                return done.result.changes
+            assert isinstance(done, OpFailed)
+            assert done.reason == "unanswered", done
 
     def close_session(self, session: SessionId) -> OpSucceeded | OpFailed:
         return self.answer(self.begin(fx.CloseSession, session=session, ms_max=2_000))
@@ -119,8 +135,11 @@ class Agent:
                             power_domain=DomainId("p1"), weight=100, cores=1, memory_bytes=1)  # fmt: skip
 
     def register(self) -> str:
-        """Create our member record; its path."""
+        """Create our member record, after the session of whoever left one; its path."""
         path = member_path(RackId("r1"), self.config.node)
+        (before,) = self.read(path)
+        if before.owner:
+            assert isinstance(self.close_session(before.owner), OpSucceeded)
         self.committed(fx.Create(path=path, data=self.member(), ephemeral=True))
         return path
 

@@ -99,7 +99,7 @@ class House:
 
     def close(self) -> None:
         self.agents.close()
-        self.run(100)
+        self.wait(lambda: self.agents.quiet)
         self.door.close()
         self.loop.close()
 

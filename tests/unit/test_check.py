@@ -98,6 +98,18 @@ def test_an_address_that_this_machine_does_not_have_is_said_as_that(tmp_path: Pa
     assert "this machine does not have that address" in found
 
 
+def test_an_old_kernel_and_a_user_without_rights_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = node(tmp_path)
+    monkeypatch.setattr("platform.release", lambda: "4.19.0-27-amd64")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    found = {finding.check: finding for finding in check_machine(config) if finding.severity == "error"}
+    assert (found["kernel"].measured, found["kernel"].remedy) == (
+        "older than any that this was tried on",
+        "Linux 5.10 or newer",
+    )
+    assert found["rights"].measured == "runs as user 1000"
+
+
 def test_too_little_room_for_the_journal_is_an_error(tmp_path: Path) -> None:
     config = node(tmp_path, settings={"journal_mib": 1_000_000})
     assert any("error disk state_dir" in line and "MiB needed" in line for line in bad(check_machine(config)))

@@ -48,6 +48,9 @@ BAD = (
     ("drain", "n1", "--wait", "1.5"),
     ("undrain", "n1", "--config", "nowhere"),
     ("check", "--config", "nowhere"),
+    ("lab",),
+    ("lab", "nonsense"),
+    ("lab", "up", "--nodes", "x"),
     ("snapshot",),
     ("snapshot", "--out"),
     ("snapshot", "--out", "x", "--config", "nowhere"),
@@ -149,7 +152,7 @@ def test_init_makes_a_rack_and_says_what_comes_next(tmp_path: Path, capsys: pyte
     assert 'interface = "bond0"' in (node_folder(wanted.out, NodeId("n2")) / "node.toml").read_text()
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("init", "--help"), ("status", "--help"), ("drain", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), ("init", "--help"), ("drain", "--help"), ("lab", "--help")])
 def test_help_is_given_with_0(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*arguments) == 0
     assert "usage: rack" in capsys.readouterr().out

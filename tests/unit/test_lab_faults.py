@@ -1,0 +1,67 @@
+"""The lab's faults have the keys of the twin's, so that one scenario file means the same in both worlds."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from core.errors import InputError
+from drivers.lab.campaign import load
+from drivers.lab.faults import LAB_FAULTS
+from twin.faults import FAULTS
+
+WITHOUT_COUNTERPART = {
+    "bad_image",
+    "blocklist_failing",
+    "clock_drift",
+    "clock_jump",
+    "disk_slow",
+    "lock_stuck",
+    "netboot_failing",
+    "slow_disk",
+}
+
+
+def test_every_fault_is_in_the_lab_or_known_to_have_no_real_counterpart() -> None:
+    assert set(FAULTS) == set(LAB_FAULTS) | WITHOUT_COUNTERPART
+
+
+@pytest.mark.parametrize("kind", LAB_FAULTS)
+def test_a_fault_of_the_lab_has_the_keys_of_the_twins(kind: str) -> None:
+    def keys(fault: type[msgspec.Struct]) -> dict[str, tuple[object, object]]:
+        return {field.name: (field.type, field.default) for field in msgspec.structs.fields(fault)}
+
+    lab, twin = LAB_FAULTS[kind], FAULTS[kind]
+    assert keys(lab) == keys(twin)
+    assert (lab.STRIKES, lab.TARGET_NEEDED) == (twin.STRIKES, twin.TARGET_NEEDED)
+
+
+@pytest.mark.parametrize("name", ["clock-jump", "blocklist-failing", "lock-stuck"])
+def test_a_fault_without_a_real_counterpart_is_refused_with_what_is_allowed(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(Path("scenarios") / name)
+    assert "no such fault; allowed:" in caught.value.problems[0]
+    assert "power_loss" in caught.value.problems[0]
+
+
+def test_a_rack_too_large_for_one_machine_is_refused() -> None:
+    with pytest.raises(InputError, match="40 nodes; the lab runs at most 9"):
+        load(Path("scenarios/half-the-rack"))
+
+
+def test_a_rack_that_is_dark_at_the_begin_and_recorded_years_are_refused() -> None:
+    with pytest.raises(InputError, match="the lab begins a run with a rack that is up"):
+        load(Path("scenarios/dark-start"))
+    with pytest.raises(InputError):
+        load(Path("scenarios/lanl"))
+
+
+def test_most_scenarios_have_a_real_counterpart() -> None:
+    loaded = 0
+    for folder in sorted(Path("scenarios").iterdir()):
+        try:
+            load(folder)
+        except InputError:
+            continue
+        loaded += 1
+    assert loaded >= 50
