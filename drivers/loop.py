@@ -153,9 +153,9 @@ class Crew:
         def run() -> None:
             try:
                 result = work()
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - raised again, where it ends everything: in the loop
                 self._loop.post(lambda error=error: self._raise(error))  # type: ignore[misc]  # bound now, not later
-                raise
+                return
             self._loop.post(lambda: self._finish(result, then))
 
         try:

@@ -179,10 +179,12 @@ class Steward:
         self._port.submit(fx.ReadPower(op=OpId(self._op), node=WARD, ms_max=ms_max), self._events.append)
         return self._answer(ms_max)
 
-    def order(self, action: Literal["on", "off", "cycle"], within_ms: int = 8_000) -> str:
+    def order(self, action: Literal["on", "off", "cycle"], within_ms: int = 8_000, generation: int = 1) -> str:
         self._op += 1
         deadline_ms = self._world.clock_ms() + within_ms
-        order = fx.PowerOrder(op=OpId(self._op), node=WARD, action=action, generation=1, deadline_ms=deadline_ms)
+        order = fx.PowerOrder(
+            op=OpId(self._op), node=WARD, action=action, generation=generation, deadline_ms=deadline_ms
+        )
         self._port.submit(order, self._events.append)
         return self._answer(max(within_ms, 0) + 100)
 
@@ -251,3 +253,11 @@ def test_an_order_past_its_deadline_is_not_sent(world: PowerWorld) -> None:
     assert steward.order("on", within_ms=-5_000) in ("refused", "unanswered")
     world.wait(10_000)
     assert not world.is_on()
+
+
+def test_an_order_older_than_one_that_was_taken_is_refused(world: PowerWorld) -> None:
+    steward = Steward(world)
+    assert steward.order("on", generation=5) == "on"
+    assert steward.order("off", generation=4) == "refused"
+    assert world.is_on()
+    assert steward.order("off", generation=5) == "off"

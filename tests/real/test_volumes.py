@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
@@ -193,7 +194,7 @@ def test_a_takeover_finds_every_commit_and_takes_well_under_a_second(
     times.append(monotonic())
     commit(new, "new\n")
     times.append(monotonic())
-    steps = [round((b - a) * 1_000) for a, b in zip(times, times[1:], strict=False)]
+    steps = [round((b - a) * 1_000) for a, b in pairwise(times)]
     print(f"takeover in ms: fence {steps[0]}, open {steps[1]}, mount {steps[2]}, commit {steps[3]}; all {sum(steps)}")
     assert (new / "log").read_text() == "".join(f"{n}\n" for n in range(50)) + "new\n"
     successor.close()
@@ -278,6 +279,7 @@ def test_a_new_opening_takes_the_place_of_one_from_before(ceph: Ceph, volumes: V
 
 DEAD = """
 import sys
+from itertools import pairwise
 from pathlib import Path
 import msgspec
 from drivers.config import CephTable

@@ -193,7 +193,8 @@ def test_a_record_of_one_node_is_written_by_no_other(grown: Ensemble) -> None:
         assert isinstance(refused := other.commit(put), OpFailed)
         assert refused.reason == "refused"
         with Brief([grown.endpoint(N1)], grown.configs[N2].tables.tls, 4_000) as brief:
-            assert brief.ask(jute.reconfigure("", "3", 1)) == DENIED, "a certificate alone changes no ensemble"
+            config = ensemble_of(owner).config
+            assert brief.ask(jute.reconfigure("", "3", config)) == DENIED, "a certificate alone changes no ensemble"
 
 
 def _readable() -> tuple[Grant, ...]:

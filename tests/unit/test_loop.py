@@ -90,7 +90,6 @@ def test_a_crew_works_aside_up_to_its_size_and_says_when_its_line_is_full(loop: 
     assert crew.busy == 0
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_what_a_piece_of_work_did_not_expect_ends_the_loop(loop: Loop) -> None:
     def work() -> int:
         raise ZeroDivisionError

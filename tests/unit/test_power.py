@@ -182,15 +182,6 @@ def test_each_kind_of_failure_has_its_reason(bench: Bench, kind: Kind, reason: s
     assert (event.reason, event.retryable, event.detail) == (reason, retryable, "login fails")
 
 
-def test_an_order_older_than_one_that_was_taken_is_refused(bench: Bench) -> None:
-    bench.order("on", generation=5)
-    assert bench.said() == "on"
-    bench.order("off", generation=4)
-    assert bench.said() == "refused"
-    bench.order("off", generation=5)
-    assert bench.said() == "off"
-
-
 def test_an_order_that_waits_for_its_login_is_not_sent_after_a_newer_one(bench: Bench) -> None:
     bench.bmc.may_go_on.clear()
     bench.order("on", generation=1)
