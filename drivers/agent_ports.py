@@ -90,8 +90,9 @@ class NoStorage:
         emit(OpFailed(at_ms=now_ms(), op=effect.op, reason="unavailable", detail="no [ceph] in the node's file"))
 
     def watch(self, emit: Emit, volumes: tuple[VolumeName, ...] = ()) -> None:
-        """Tell it once."""
-        emit(StorageSeen(at_ms=now_ms(), ok=False))
+        """Tell it once, where a service would need it."""
+        if volumes:
+            emit(StorageSeen(at_ms=now_ms(), ok=False))
 
     def close(self) -> None:
         """Nothing runs."""

@@ -149,7 +149,9 @@ class Agents:
         busy = (self._agent is not None and self._agent.alive) or self._substitute is not None or self._speaker
         if busy or self._closed or self._then is not None or self._left:
             return
-        self._held = self._life.hold.exists()
+        was_held, self._held = self._held, self._life.hold.exists()
+        if was_held and not self._held:
+            self._be_patient_no_more()  # it could not start before: its time begins now
         if self._held:
             self._be_patient(self._life.give_up_ms)
             self._start_after(HOLD_LOOK_MS)

@@ -6,7 +6,6 @@ reasons of ``core.events``.
 
 import re
 import threading
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -198,13 +197,12 @@ class Ceph:
         """Whether the monitors have an entry for exactly this instance. Raises: CephError."""
         return address in self.command("osd dump", ms_max=ms_max)["blocklist"]
 
-    def prepare(self, volumes: Sequence[VolumeName], ms_max: int = ANSWER_MS_MAX) -> None:
-        """Work out now what a fence of these volumes would need, so that the first one is quick. Raises: CephError."""
+    def prepare(self, volume: VolumeName, ms_max: int = ANSWER_MS_MAX) -> None:
+        """Work out now what a fence of this volume would need, so that the first one is quick. Raises: CephError."""
         deadline = Deadline(ms_max)
-        for volume in volumes:
-            pools = self._pools_of(volume, deadline.left())
-            for pool, pg_num in self._groups(pools, deadline.left()):
-                self._objects_of(pool, pg_num, deadline)
+        pools = self._pools_of(volume, deadline.left())
+        for pool, pg_num in self._groups(pools, deadline.left()):
+            self._objects_of(pool, pg_num, deadline)
 
     def _pools_of(self, volume: VolumeName, ms_max: int) -> tuple[int, ...]:
         """Name the pools of a volume, by id; they never change."""

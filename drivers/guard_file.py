@@ -1,20 +1,21 @@
 """The guard export of an attached volume: 4 KiB reads and writes past every cache, none of which can hang its caller.
 
-The file is served by the process that holds the volume open. A call that the storage does not answer sits in the
-kernel, where no signal reaches it, until that process is killed; so one thread for each volume makes the calls, and
-those who ask wait no longer than their limit.
+A call that the storage does not answer sits in the kernel, where no signal reaches it, until the process that serves
+the file is killed. So another process makes the calls (``drivers.guard_child``), one thread for each volume waits for
+it, and those who ask wait no longer than their limit.
 """
 
 import contextlib
 import errno
-import mmap
 import os
 import queue
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from drivers import guard_child
 from drivers.clock import now_ms
 from drivers.guard_block import AREA_BYTES, BLOCK_BYTES
 
@@ -23,8 +24,9 @@ Outcome = Literal["ok", "refused", "failed"]
 REFUSED = (errno.ESHUTDOWN, errno.EROFS)
 """What a fenced instance gets, and one that may not have the lock because somebody else holds it exclusively.
 Source: facts/ceph.md section 3."""
+GONE = errno.ENOTCONN
 WAITING_MAX = 4
-POLL_S = 0.002
+IDLE_S = 1.0
 
 
 class Request:
@@ -41,19 +43,22 @@ class Request:
         self.done = threading.Event()
 
 
-class GuardFile:
-    """Opens the export once it shows a size, then makes calls one after the other until ``end``."""
+def command(path: Path) -> tuple[str, ...]:
+    """The command of the process that makes the calls."""
+    return (sys.executable, "-I", "-S", guard_child.__file__, str(path), str(AREA_BYTES))
 
-    def __init__(self, path: Path, gone: Callable[[], bool]) -> None:
-        """``gone``: whether the process that serves the file has ended."""
-        self._path = path
-        self._gone = gone
-        self._requests: queue.Queue[Request | None] = queue.Queue(WAITING_MAX)
+
+class GuardFile:
+    """Makes calls one after the other through ``child``, a process started with ``command``, until ``end``."""
+
+    def __init__(self, child: "subprocess.Popen[bytes]", name: str) -> None:
+        self._child = child
+        self._requests: queue.Queue[Request] = queue.Queue(WAITING_MAX)
         self._opened = threading.Event()
         self._problem = ""
         self._shut = False
         self._ended = False
-        threading.Thread(target=self._serve, name=f"guard {path.parent.name}", daemon=True).start()
+        threading.Thread(target=self._serve, name=f"guard {name}", daemon=True).start()
 
     def opened(self, ms_max: int) -> str:
         """Wait until the export is there and open; "" or what went wrong."""
@@ -71,10 +76,10 @@ class GuardFile:
         return self._ask(Request(at, raw), ms_max).outcome
 
     def end(self) -> None:
-        """Make no more calls; the thread ends as soon as the one under way returns."""
+        """Make no more calls. A process that sits in one ends once the server of the file is gone."""
         self._ended = True
-        with contextlib.suppress(queue.Full):  # then it looks at ``_ended`` after each of those
-            self._requests.put_nowait(None)
+        if self._child.poll() is None:
+            self._child.kill()
 
     def _ask(self, request: Request, ms_max: int) -> Request:
         until_ms = now_ms() + ms_max
@@ -88,42 +93,42 @@ class GuardFile:
     # -- the thread -------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        handle = self._open()
+        code = self._code()
+        if code:
+            self._problem = "the process that opens the image has ended" if code == GONE else os.strerror(code)
         self._opened.set()
-        if handle < 0:
-            return
-        with mmap.mmap(-1, BLOCK_BYTES) as page:  # direct I/O wants memory that is aligned to a page
-            while not self._ended and (request := self._requests.get()) is not None:
-                self._answer(handle, page, request)
-        with contextlib.suppress(OSError):  # the process that serves the file may be gone
-            os.close(handle)
+        while not code and not self._ended:
+            with contextlib.suppress(queue.Empty):
+                self._answer(self._requests.get(timeout=IDLE_S))
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        self._child.kill()
+        with contextlib.suppress(OSError):
+            self._child.stdin.close()
+        self._child.stdout.close()
+        self._child.wait()
 
-    def _open(self) -> int:
-        """Wait for the export and open it; -1 when it never came."""
-        while not self._ended and not self._gone():
+    def _answer(self, request: Request) -> None:
+        assert self._child.stdin is not None
+        code = errno.ESHUTDOWN if self._shut else 0
+        if not code:
+            letter, raw = ("R", b"") if request.write is None else ("W", request.write)
             try:
-                if self._path.stat().st_size > AREA_BYTES:
-                    return os.open(self._path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
-            except OSError as error:
-                self._problem = f"the export: {error.strerror}"
-                return -1
-            self._opened.wait(POLL_S)  # nobody sets it but this thread: a pause
-        self._problem = "the process that opens the image has ended"
-        return -1
-
-    def _answer(self, handle: int, page: mmap.mmap, request: Request) -> None:
-        try:
-            if request.write is None:
-                os.preadv(handle, [page], request.at)
-                request.raw = page[:]
-            elif self._shut:
-                raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
-            else:
-                page[:] = request.write
-                os.pwritev(handle, [page], request.at)
-            request.outcome = "ok"
-        except OSError as error:
-            self._shut |= error.errno in REFUSED
-            request.outcome = "refused" if error.errno in REFUSED else "failed"
-            request.error = error.strerror or str(error)
+                self._child.stdin.write(f"{letter}{request.at:010d}".encode() + raw)
+                code = self._code()
+            except OSError:
+                code = GONE
+        if not code and request.write is None:
+            request.raw = self._taken(BLOCK_BYTES)
+        self._shut |= code in REFUSED
+        request.outcome = "ok" if not code else "refused" if code in REFUSED else "failed"
+        request.error = os.strerror(code) if code else ""
         request.done.set()
+
+    def _code(self) -> int:
+        """Read an error number; the end of the process is one too."""
+        return int(self._taken(3) or GONE)
+
+    def _taken(self, size: int) -> bytes:
+        assert self._child.stdout is not None
+        return self._child.stdout.read(size)

@@ -47,10 +47,15 @@ def _shown(key: str, value: Value) -> Value:
     return value[:TEXT_MAX] if isinstance(value, str) else value
 
 
+def _descriptor() -> int:
+    """Where lines go. Raises: ValueError, OSError if standard error is closed, or no file."""
+    return sys.stderr.fileno()
+
+
 def _write(line: bytes) -> bool:
     """Write a whole line at once; False if it could not be taken now."""
     try:
-        descriptor = sys.stderr.fileno()
+        descriptor = _descriptor()
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)
         if not any(events & select.POLLOUT for _, events in poll.poll(0)):

@@ -47,6 +47,7 @@ class Loop:
         self._count = 0
         self._posted: deque[Act] = deque()
         self._stopping = False
+        self._lock = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector.register(self._wake, selectors.EVENT_READ, self._woken)
 
@@ -68,7 +69,9 @@ class Loop:
     def post(self, act: Act) -> None:
         """Do something soon; may be called from any thread, never blocks."""
         self._posted.append(act)
-        os.eventfd_write(self._wake, 1)
+        with self._lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     def watch(self, fd: int, act: Act, write: bool = False) -> None:
         """Call ``act`` whenever ``fd`` can be read (or, with ``write``, written as well), until ``unwatch``."""
@@ -112,9 +115,11 @@ class Loop:
                 self._posted.popleft()()
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Give the descriptors back; what is posted from now on is never done."""
         self._selector.close()
-        os.close(self._wake)
+        with self._lock:
+            os.close(self._wake)
+            self._wake = -1
 
     def _run_timers(self) -> None:
         now = now_ms()

@@ -44,19 +44,26 @@ class Processes:
         mark = f"{self._mark}{launch.service}"
         try:
             whole: Cgroup | Group = Cgroup(self._base / launch.service) if self._base is not None else Group(mark)
-            born = Born(
-                argv=launch.command,
-                env=environment(launch.env, mark),
-                cwd=launch.cwd,
-                log=self._logs / f"{launch.service}.log",
-                group=whole.procs,
-            )
-            whole.freeze(False)
+        except OSError as error:
+            return self._not_started(launch, error, ended)
+        whole.freeze(False)
+        born = Born(
+            argv=launch.command,
+            env=environment(launch.env, mark),
+            cwd=launch.cwd,
+            log=self._logs / f"{launch.service}.log",
+            group=whole.procs,
+        )
+        try:
             return _Running(self._loop, born, whole, SIGNALS[launch.process.stop_signal], ended)
         except OSError as error:
-            detail = f"{launch.command[0] if launch.command else 'no command'}: {error.strerror or error}"
-            self._loop.after(0, lambda: ended(Ended(detail=detail, killed=False)))
-            return _Nothing()
+            whole.remove()
+            return self._not_started(launch, error, ended)
+
+    def _not_started(self, launch: Launch, error: OSError, ended: Callable[[Ended], None]) -> Task:
+        detail = f"{launch.command[0] if launch.command else 'no command'}: {error.strerror or error}"
+        self._loop.after(0, lambda: ended(Ended(detail=detail, killed=False)))
+        return _Nothing()
 
 
 class _Running:

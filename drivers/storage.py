@@ -219,8 +219,11 @@ class CephStorage:
         return True
 
     def _prepared(self, volumes: list[VolumeName]) -> set[VolumeName]:
-        try:
-            self._ceph.prepare(volumes)
-        except CephError:
-            return set()  # the fence works it out itself
-        return set(volumes)
+        done: set[VolumeName] = set()
+        for volume in volumes:
+            try:
+                self._ceph.prepare(volume)
+            except CephError:
+                continue  # not made yet, say; a fence works it out itself
+            done.add(volume)
+        return done

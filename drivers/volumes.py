@@ -30,7 +30,7 @@ from drivers.guard_block import (
     encode_format,
     encode_guard,
 )
-from drivers.guard_file import GuardFile, Outcome
+from drivers.guard_file import GuardFile, Outcome, command
 from drivers.programs import End, run
 from drivers.volume_orphans import clear_orphans
 
@@ -69,6 +69,7 @@ class _Open:
         self.written = False
         self.counter = 0
         self.lock = threading.Lock()
+        self.ended = threading.Event()
 
 
 class Volumes:
@@ -96,7 +97,7 @@ class Volumes:
     def attached(self, volume: VolumeName) -> Attachment | None:
         """The attachment of a volume, while its process lives."""
         opened = self._open.get(volume)
-        return opened.attachment if opened is not None and opened.process.poll() is None else None
+        return opened.attachment if opened is not None and not opened.ended.is_set() else None
 
     # -- open and close ---------------------------------------------------------------------------------------------
 
@@ -107,12 +108,14 @@ class Volumes:
         folder = self._folder(volume, epoch)
         try:
             conf = self._make_files(folder)
-            process = self._spawner.submit(self._spawn, self._command(volume, conf, folder), folder).result()
+            process = self._spawner.submit(self._start_image, self._command(volume, conf, folder), folder).result()
+            child = self._spawner.submit(self._start_guard, folder).result()
         except OSError as error:
             return Trouble(detail=f"{volume} could not be opened: {error}")
-        guard = GuardFile(folder / "guard", lambda: process.poll() is not None)
+        guard = GuardFile(child, volume)
         attachment = Attachment(volume=volume, service=service, epoch=epoch, pid=process.pid)
         opened = _Open(attachment, folder, process, guard)
+        self._watch_start(opened)
         problem = guard.opened(until_ms - now_ms()) or self._look(opened, until_ms)
         if problem:
             said = _last_line(folder / "daemon.log")
@@ -155,11 +158,10 @@ class Volumes:
             if opened.written and (how := self._write_guard(opened, until_ms - now_ms())) != "ok":
                 return f"the last write was not acknowledged ({how})"
             opened.process.send_signal(signal.SIGTERM)
-            try:
-                code = opened.process.wait(max(until_ms - now_ms(), 1) / 1_000)
-            except subprocess.TimeoutExpired:
+            if not opened.ended.wait(max(until_ms - now_ms(), 1) / 1_000):
                 return "the process that holds the image did not end in time"
-            return "" if code == 0 else f"the process that holds the image ended with {code}"
+            code = opened.process.returncode
+            return f"the process that holds the image ended with {code}" if code else ""
 
     def kill(self, volume: VolumeName) -> None:
         """Take a volume away at once, not cleanly: no write of it leaves this node any more. Never blocks for long."""
@@ -196,6 +198,9 @@ class Volumes:
             if problem:
                 return Trouble(detail=problem)
             opened.mounted = True
+            if self._open.get(volume) is not opened:  # killed meanwhile, and swept before it was mounted
+                run(("umount", "--lazy", str(opened.folder / "fs")), KILL_MS_MAX)
+                return Trouble(detail=f"{volume} was taken away")
             return opened.folder / "fs"
 
     def _make_file_system(self, opened: _Open, device: str, until_ms: int) -> str:
@@ -286,22 +291,36 @@ class Volumes:
             argv += ["--export", f"type=fuse,id={name},node-name=image,mountpoint={folder / name},writable=on"]
         return ("setpriv", "--pdeathsig", "KILL", *self._launch, *argv)
 
-    def _spawn(self, argv: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
+    def _start_image(self, argv: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
         with (folder / "daemon.log").open("wb") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         (folder / "daemon.pid").write_text(f"{process.pid}\n", encoding="ascii")
         return process
 
+    def _start_guard(self, folder: Path) -> "subprocess.Popen[bytes]":
+        argv = ("setpriv", "--pdeathsig", "KILL", *command(folder / "guard"))
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, stdin=pipe, stdout=pipe, bufsize=0, start_new_session=True)
+
+    def _watch_start(self, opened: _Open) -> None:
+        """End the wait for the export when the process that is to show it has ended."""
+
+        def watch() -> None:
+            opened.process.wait()
+            opened.ended.set()
+            opened.guard.end()
+
+        threading.Thread(target=watch, name=f"volume {opened.attachment.volume}", daemon=True).start()
+
     def _throw_away(self, opened: _Open) -> None:
         """Kill the process if it lives, then unmount and remove what is left, waiting for that only a moment."""
         opened.guard.end()
-        if opened.process.poll() is None:
-            opened.process.kill()
+        opened.process.kill()
         _in_background(lambda: _sweep(opened), KILL_MS_MAX)
 
 
 def _sweep(opened: _Open) -> None:
-    opened.process.wait()
+    opened.ended.wait()
     folder = opened.folder
     for name in ("fs", "image", "guard"):
         if os.path.ismount(folder / name) or name != "fs":

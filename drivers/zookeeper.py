@@ -27,7 +27,7 @@ from drivers.config import Tls
 from drivers.loop import Loop
 from drivers.zookeeper_codec import LOST, MISSING, OK
 from drivers.zookeeper_mirrors import Seen
-from drivers.zookeeper_server import context
+from drivers.zookeeper_server import context, listening
 from drivers.zookeeper_session import Credential
 
 Then = Callable[[int, Any], None]
@@ -226,7 +226,8 @@ class Brief:
         self._loop = Loop()
         self.session: SessionId | None = None
         listener = Listener(connected=self._connected, broken=_nothing, over=_nothing, dead=_nothing, event=_nothing)
-        self._client = Client(self._loop, listener, endpoints, timeout_ms, tls, session)
+        answering = listening(endpoints, timeout_ms // 2) or endpoints  # a session's time is too short for the dead
+        self._client = Client(self._loop, listener, answering, timeout_ms, tls, session)
         self._client.start()
         if not self._wait(lambda: self.session is not None):
             self._leave()

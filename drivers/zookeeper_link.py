@@ -33,6 +33,7 @@ TURN_MS = 2_000
 """While no server answers, others are tried from time to time."""
 HUNG_MS = 10_000
 """A request that waits longer than this (and three session timeouts) although others are answered: begin anew."""
+DEAD_MS = 250
 _LOG = logging.getLogger(__name__)
 
 
@@ -104,7 +105,7 @@ class Link:
             connected=self._connected,
             broken=self._broken,
             over=self._over,
-            dead=self._reconnect,
+            dead=self._dead,
             event=self.mirrors.on_event,
         )
         tls, resume = self._config.tables.tls, self._credential
@@ -117,6 +118,11 @@ class Link:
         self.mirrors.disconnected()
         self.requests.broken()
         self._connect()
+
+    def _dead(self) -> None:
+        self._broken()
+        client = self.client
+        self._loop.after(DEAD_MS, lambda: self._reconnect() if self.client is client else None)
 
     def _connected(self, credential: Credential) -> None:
         client = self.client

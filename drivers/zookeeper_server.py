@@ -1,7 +1,7 @@
 """This node's ZooKeeper server: its files, its command line, and whether it serves.
 
-With TLS there is no plain port at all: clients and servers show certificates of the rack's authority. The data folder
-is prepared as often as one likes; ZooKeeper itself keeps the list of members in it up to date.
+With TLS clients and servers show certificates of the rack's authority, and nobody does anything without one. The data
+folder is prepared as often as one likes; ZooKeeper itself keeps the list of members in it up to date.
 """
 
 import base64
@@ -10,16 +10,18 @@ import hmac
 import selectors
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from core.ids import NodeId
+from drivers.access import endpoint
 from drivers.clock import now_ms
 from drivers.config import Config, Tls
 from drivers.zookeeper_codec import member_line
-from drivers.zookeeper_session import write_secret
+from drivers.zookeeper_session import VOTERS, write_secret
 from drivers.zookeeper_tree import subject
 
 FIRST_SERVER = "first-server"
@@ -33,6 +35,8 @@ WORD_MS_MAX = 1_000
 """How long a server may take to answer ``srvr``."""
 FOUND_MS_MAX = 1_500
 """How long the first server looks for an ensemble that is there already."""
+GRACE_MS = 20
+"""Servers that are up answer a connection about as quickly as the first of them."""
 SERVING = ("leader", "follower", "observer", "standalone")
 
 
@@ -62,8 +66,10 @@ def configured(config: Config) -> bool:
 
 
 def is_first(config: Config) -> bool:
-    """Whether the rack's ensemble begins with this node's server."""
-    return (config.file.parent / FIRST_SERVER).exists()
+    """Whether the rack's ensemble begins with this node's server, and nothing here tells of one that began already."""
+    state = config.tables.state_dir
+    begun = (state / VOTERS).exists() or _aside(config).exists()
+    return (config.file.parent / FIRST_SERVER).exists() and not begun
 
 
 def super_password(config: Config) -> str:
@@ -103,7 +109,7 @@ def retire(config: Config) -> None:
     """Put the server's files aside: this node is no member any more, and would begin anew."""
     place = folder(config)
     if (place / "zoo.cfg").exists():
-        aside = place.with_name("zookeeper.old")
+        aside = _aside(config)
         _remove(aside)
         place.rename(aside)
 
@@ -139,19 +145,23 @@ def another_answers(config: Config) -> bool:
     """Whether any other node of the inventory listens where a server would: then this one must not begin a rack."""
     port = config.tables.zookeeper.client_port
     others = [machine.address for node, machine in config.machines.items() if node != config.node]
-    end_ms = now_ms() + FOUND_MS_MAX
-    with selectors.DefaultSelector() as selector:
-        sockets = [_knock(address, port, selector) for address in others]
-        try:
-            while selector.get_map() and (left_ms := end_ms - now_ms()) > 0:
-                for key, _ in selector.select(left_ms / 1_000):
-                    selector.unregister(key.fileobj)
-                    if isinstance(key.fileobj, socket.socket) and not _error(key.fileobj):
-                        return True
-        finally:
-            for sock in sockets:
-                sock.close()
-    return False
+    return bool(listening([endpoint(address, port) for address in others], FOUND_MS_MAX))
+
+
+def listening(endpoints: Sequence[str], ms_max: int) -> tuple[str, ...]:
+    """Those that take a connection, the quickest first; waits until one does and ``GRACE_MS`` more."""
+    found: list[str] = []
+    end_ms = now_ms() + ms_max
+    with selectors.DefaultSelector() as selector, ExitStack() as stack:
+        for one in endpoints:
+            stack.enter_context(_knock(one, selector))
+        while selector.get_map() and (left_ms := end_ms - now_ms()) > 0:
+            for key, _ in selector.select(left_ms / 1_000):
+                selector.unregister(key.fileobj)
+                if isinstance(key.fileobj, socket.socket) and not _error(key.fileobj):
+                    end_ms = min(end_ms, now_ms() + GRACE_MS)
+                    found.append(key.data)
+    return tuple(found)
 
 
 def context(tls: Tls | None) -> ssl.SSLContext | None:
@@ -230,6 +240,10 @@ def _settings(config: Config) -> dict[str, object]:
     return found
 
 
+def _aside(config: Config) -> Path:
+    return config.tables.state_dir / "zookeeper.old"
+
+
 def _dynamic_file(place: Path) -> Path | None:
     """The list of members that ZooKeeper uses now, which it renames with every change; None if there is none."""
     try:
@@ -265,11 +279,12 @@ def _word(address: str, port: int, tls: ssl.SSLContext | None, word: bytes) -> s
     return b"".join(parts).decode("utf-8", "replace")
 
 
-def _knock(address: str, port: int, selector: selectors.BaseSelector) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+def _knock(one: str, selector: selectors.BaseSelector) -> socket.socket:
+    address, _, port = one.rpartition(":")
+    sock = socket.socket(socket.AF_INET6 if "[" in address else socket.AF_INET)
     sock.setblocking(False)
-    sock.connect_ex((address, port))
-    selector.register(sock, selectors.EVENT_WRITE)
+    sock.connect_ex((address.strip("[]"), int(port)))
+    selector.register(sock, selectors.EVENT_WRITE, one)
     return sock
 
 

@@ -7,6 +7,9 @@ import msgspec
 
 from core.ids import NO_SESSION, NodeId, SessionId
 
+VOTERS = "voters"
+"""In the state folder: the last voters that this node knew of."""
+
 
 class Credential:
     """A session with its password. Its text says nothing of the password."""
@@ -44,7 +47,7 @@ class Kept:
 
     def __init__(self, run_dir: Path, state_dir: Path) -> None:
         self._session = run_dir / "session"
-        self._voters = state_dir / "voters"
+        self._voters = state_dir / VOTERS
 
     def credential(self) -> Credential | None:
         """The last session, None if there is none."""

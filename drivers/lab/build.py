@@ -23,6 +23,10 @@ from formats.problems import Problems
 
 PASSWORD_BYTES = 8
 """IPMI 2.0 takes up to 20 characters."""
+GIVE_UP_MS = 900
+"""An agent that stays away is replaced well before its session of 2 s ends, so that the hand-over is clean."""
+CEPH_ENVIRONMENT = {"CEPH_USE_RANDOM_NONCE": "1"}
+"""A daemon's instance is told from the one before by its process id, which is the same at every boot of a namespace."""
 
 
 def nodes_of(rack: RackFile) -> tuple[LabNode, ...]:
@@ -139,6 +143,7 @@ def _init_plan(plan: Blueprint, ceph: CephCluster) -> Plan:
         "boot_id_path": homes / "boot_id",
         "address": {"interface": "eth0"},
         "zookeeper": {"heap_mib": 64},
+        "give_up_ms": GIVE_UP_MS,
         "timing": changed,
     }
     access = CephAccess(
@@ -159,7 +164,7 @@ def _install(plan: Blueprint, ceph: CephCluster, node: LabNode) -> None:
     """Put on a node what its operating system runs: the storage's daemons and the supervisor."""
     layout, home = plan.layout, plan.layout.home(node.id)
     commands = ceph.daemon_commands(node.id) if layout.volumes else []
-    daemons = [Daemon(name=_daemon_name(argv), argv=argv) for argv in commands]
+    daemons = [Daemon(name=_daemon_name(argv), argv=argv, env=CEPH_ENVIRONMENT) for argv in commands]
     config = node_folder(layout.folder / "rack", node.id) / "node.toml"
     python = layout.python or sys.executable
     supervisor = (python, "-m", "drivers.cli", "supervisor", "--config", str(config))

@@ -60,6 +60,12 @@ class Campaign:
         self._take_up(plans[0] if plans else None)
         try:
             for scenario, plan in sorted(zip(scenarios, plans, strict=True), key=lambda pair: pair[1].layout.key):
+                problem = self._problem(scenario, plan)
+                if problem and len(scenarios) == 1:
+                    raise InputError([problem])
+                if problem:
+                    self._say(f"left out: {problem}")
+                    continue
                 for number in range(1, self._wanted.repeat + 1):
                     yield self._run(scenario, plan, number)
         finally:
@@ -112,7 +118,6 @@ class Campaign:
 
     def _run(self, scenario: Scenario[LabFault], plan: Blueprint, number: int) -> Ran:
         rack = self._lab(plan)
-        self._check(scenario, rack.layout)
         own = self._wanted.report / scenario.name / f"{number:03d}" if self._wanted.report is not None else None
         folder = own if own is not None else plan.layout.folder / "run"
         options = RunOptions(folder=folder, as_written=self._wanted.as_written)
@@ -126,10 +131,13 @@ class Campaign:
                 self._take_down()
         return ran
 
-    def _check(self, scenario: Scenario[LabFault], layout: Layout) -> None:
-        """Raises: InputError for what this kernel cannot do."""
-        if any(isinstance(planned.fault, LinkDelay) for planned in scenario.faults) and not network.can_delay(layout):
-            raise InputError([f"{scenario.path}: link_delay: this kernel has no netem; remedy: modprobe sch_netem"])
+    def _problem(self, scenario: Scenario[LabFault], plan: Blueprint) -> str:
+        """Say what this machine's kernel cannot do for a scenario, or ""."""
+        if not any(isinstance(planned.fault, LinkDelay) for planned in scenario.faults):
+            return ""
+        if network.can_delay(self._lab(plan).layout):
+            return ""
+        return f"{scenario.path}: link_delay: this kernel has no netem; remedy: modprobe sch_netem"
 
     def _take_down(self) -> None:
         if self._rack is not None:
@@ -162,7 +170,7 @@ def runnable(folder: Path, say: Say) -> tuple[Path, ...]:
         try:
             load(path)
         except InputError as error:
-            say(f"not on the lab: {path.parent.name}: {error.problems[0]}")
+            say(f"not on the lab: {path.parent.name}: {error.problems[0].partition('; allowed')[0]}")
         else:
             found.append(path)
     if not found:

@@ -70,7 +70,7 @@ class OsdLoss(LabFault, frozen=True, kw_only=True):
 
 
 class DiskFailure(LabFault, frozen=True, kw_only=True):
-    """The disk under a node's storage daemon fails, and the daemon with it. ``disk`` counts them; here a node has one."""
+    """The disk under a node's storage daemon fails, and the daemon with it. ``disk`` counts them; here there is one."""
 
     disk: DiskSlot = 0
 

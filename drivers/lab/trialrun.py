@@ -98,7 +98,8 @@ class TrialRun:
             self._marks.end_ms = now_ms()
             clients.send_signal(signal.SIGTERM)
             clients.wait()
-        self._marks.ops = read_history(self._history) if self._history.exists() else []
+        self._marks.ops = read_history(self._history)
+        self._audit()
         outcome = self._outcome(now_ms() - begun_ms)
         return Ran(outcome=outcome, marks=self._marks)
 
@@ -123,7 +124,6 @@ class TrialRun:
             injector = Injector(self._rack, self._planned(), self._marks, self._scenario.seed)
             self._fault_phase(injector)
             self._heal_phase(injector)
-            self._audit()
         except (InputError, KeyboardInterrupt):
             raise
         except Exception as error:  # noqa: BLE001 - any other error is the verdict "crash", told with its traceback
@@ -189,6 +189,7 @@ class TrialRun:
         self._converged_ms = -1 if self._pending else now_ms() - healed_ms
 
     def _audit(self) -> None:
+        """Read every register to its end, now that nobody writes any more."""
         for endpoint in self._endpoints:
             if endpoint.keeps and self._scenario.clients.every_ms:
                 self._kept[endpoint.service] = rows(endpoint, self._base, AUDIT_MS_MAX)

@@ -14,7 +14,7 @@ from core.ids import NodeId, VolumeName
 from drivers import ceph_link
 from drivers.ceph import Ceph, CephError
 from drivers.config import CephTable
-from drivers.lab.ceph_cluster import LocalCluster
+from drivers.lab.ceph_local import LocalCluster
 from tests.real.ceph_local import PROGRAMS, await_that, connected, running_cluster, table_of
 from tests.real.require import require
 
@@ -96,7 +96,7 @@ def test_the_storage_does_not_lengthen_an_entry_so_a_shorter_one_of_somebody_els
 
 
 def test_a_fence_takes_a_fraction_of_a_second(ceph: Ceph) -> None:
-    ceph.prepare([VOLUME])
+    ceph.prepare(VOLUME)
     took = []
     for number in range(15):
         began = monotonic()
@@ -107,7 +107,7 @@ def test_a_fence_takes_a_fraction_of_a_second(ceph: Ceph) -> None:
 
 
 def test_a_hung_daemon_leaves_a_fence_unconfirmed_at_its_limit(cluster: LocalCluster, ceph: Ceph) -> None:
-    ceph.prepare([VOLUME])
+    ceph.prepare(VOLUME)
     cluster.signal("osd.2", signal.SIGSTOP)
     try:
         began = monotonic()

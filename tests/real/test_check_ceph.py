@@ -9,7 +9,7 @@ from drivers.ceph import Ceph
 from drivers.check_ceph import check_ceph
 from drivers.config import CephTable
 from drivers.finding import Finding
-from drivers.lab.ceph_cluster import LocalCluster
+from drivers.lab.ceph_local import LocalCluster
 from tests.real.ceph_local import PROGRAMS, connected, running_cluster, table_of
 from tests.real.require import require
 

@@ -65,7 +65,7 @@ from drivers.config import load_config
 from core.errors import InputError
 try:
     config = load_config(Path(sys.argv[1]))
-    parts = supervisor._parts(config)
+    parts = supervisor.parts_of(config)
     idle = ("sleep", "600")
     replace = msgspec.structs.replace
     parts.life = replace(parts.life, agent=idle, spare=("cat",), hand_over=("true",), give_up_ms=600_000)

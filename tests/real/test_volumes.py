@@ -11,13 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
-import msgspec
 import pytest
 
 from core.ids import Epoch, NodeId, ServiceName, VolumeName
 from drivers.ceph import Ceph
 from drivers.guard_block import AREA_BYTES
-from drivers.lab.ceph_cluster import LocalCluster
+from drivers.lab.ceph_local import LocalCluster
 from drivers.volumes import Attachment, Trouble, Volumes
 from tests.real.ceph_local import PROGRAMS, VOLUME_PROGRAMS, await_that, connected, running_cluster, table_of
 from tests.real.require import require
@@ -281,10 +280,9 @@ DEAD = """
 import sys
 from itertools import pairwise
 from pathlib import Path
-import msgspec
 from drivers.config import CephTable
 from drivers.volumes import Volumes
-volumes = Volumes(msgspec.json.decode(sys.argv[1], type=CephTable), Path(sys.argv[2]), "n1")
+volumes = Volumes(CephTable(conf=Path(sys.argv[1]), user="moxie-h0"), Path(sys.argv[2]), "n1")
 print(volumes.attach(sys.argv[3], "db", 1, 20_000), volumes.mount(sys.argv[3], 20_000), flush=True)
 sys.stdin.read()
 """
@@ -293,7 +291,7 @@ sys.stdin.read()
 def test_what_a_dead_supervisor_held_dies_with_it_and_the_next_one_clears_the_rest(
     cluster: LocalCluster, ceph: Ceph, volumes: Volumes, volume: VolumeName, tmp_path: Path
 ) -> None:
-    words = (sys.executable, "-c", DEAD, msgspec.json.encode(table_of(cluster)).decode(), str(tmp_path), volume)
+    words = (sys.executable, "-c", DEAD, str(cluster.cluster.conf), str(tmp_path), volume)
     with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as supervisor:
         assert supervisor.stdout is not None
         assert "Attachment" in supervisor.stdout.readline()

@@ -153,6 +153,8 @@ def test_nobody_without_a_certificate_of_the_rack_gets_an_answer(grown: Ensemble
     assert server.status(address, PORT, server.context(grown.configs[N2].tables.tls)).serves
     assert server.status(address, PORT, nobody).mode == ""
     assert server.status(address, PORT, None).mode == ""
+    with Brief([f"127.0.0.1:{PORT + 1}"], None, 2_000) as plain:
+        assert plain.get("/moxie")[0] != OK, "the plain port that ZooKeeper insists on lets nobody do anything"
     foreign = Authority(grown.folder / "other-ca")
     foreign.make()
     pair = Pair.of(grown.folder / "other", "n1")

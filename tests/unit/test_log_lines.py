@@ -2,9 +2,9 @@
 
 import io
 import os
-import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,7 +31,7 @@ class Pipe:
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
     pipe = Pipe()
-    monkeypatch.setattr(sys, "stderr", pipe.file)
+    monkeypatch.setattr(log, "_descriptor", pipe.file.fileno)
     monkeypatch.setattr(log, "_always", {})
     monkeypatch.setattr(log, "_lost", {})
     yield pipe
@@ -67,19 +67,21 @@ def test_a_reader_that_takes_nothing_holds_nobody_up_and_hears_how_much_it_misse
     assert "lost" not in pipe.lines()[-1]
 
 
-def test_a_closed_or_missing_standard_error_is_nobodys_problem(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
-) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
+def test_a_closed_or_missing_standard_error_is_nobodys_problem(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "_descriptor", io.StringIO().fileno)
     log.event("x")
-    closed = open(os.devnull, "w")  # noqa: SIM115  # closed on purpose
+    closed = Path(os.devnull).open("w")  # noqa: SIM115  # closed at once
     closed.close()
-    monkeypatch.setattr(sys, "stderr", closed)
+    monkeypatch.setattr(log, "_descriptor", closed.fileno)
     log.event("x")
 
 
 def test_lines_of_many_threads_stay_whole(pipe: Pipe) -> None:
-    threads = [threading.Thread(target=lambda: [log.event("x", error="e" * 50) for _ in range(20)]) for _ in range(8)]
+    def write() -> None:
+        for _ in range(20):
+            log.event("x", error="e" * 50)
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
