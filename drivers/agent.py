@@ -40,11 +40,12 @@ DONE, FAILED, HAND_OVER = 0, 1, 75
 def run(path: Path, *, child: bool = False, spare: bool = False, hand_over: bool = False) -> int:
     """Run the agent that ``rack agent`` asks for; its exit code.
 
-    ``child``: its parent is the supervisor, and it ends with it. Raises: InputError with every problem of the files.
+    ``child``: the supervisor started it, and kills it when it ends itself. Raises: InputError with every problem of
+    the files.
     """
     config = load_config(path)
-    if child and os.getppid() == 1:
-        return FAILED  # the supervisor died before we began
+    if not (child or spare or hand_over):
+        log.event("started_by_hand", node=config.node)  # the supervisor will start one of its own when this one ends
     return main(config, "spare" if spare else "hand_over" if hand_over else "normal")
 
 

@@ -30,6 +30,8 @@ SPARE_MS = 3_000
 END_MS = 2_000
 START_SHARE = 4
 """An agent that starts and has not failed may take this many times ``give_up_ms``: a node that boots is busy."""
+HUNG_MS = 30_000
+"""The first agent of a boot, which nobody waits for, is ended when it says nothing for so long."""
 HAND_OVER_MS_MAX = 120_000
 HAND_OVER = b"hand-over\n"
 DONE, STEPPED_DOWN = 0, 75
@@ -55,6 +57,7 @@ class Agents:
     def __init__(self, loop: Loop, life: Life) -> None:
         self._loop = loop
         self._life = life
+        self._met = False
         self._agent: Child | None = None
         self._spare: Child | None = None
         self._substitute: Child | None = None
@@ -79,6 +82,7 @@ class Agents:
 
     def said_hello(self, pid: int) -> None:
         """Note that an agent is there; it need not be a child of ours (a person may have started it)."""
+        self._met = True
         self._speaker = pid
         if self._substitute is None or pid != self._substitute.pid:
             self._left = False
@@ -195,7 +199,18 @@ class Agents:
         if self._handed_over or (self._patience is not None and self._patience.at_ms <= at_ms):
             return
         self._be_patient_no_more()
-        self._patience = self._loop.at(at_ms, lambda: self._give_up(f"no hello for {ms} ms"))
+        self._patience = self._loop.at(at_ms, lambda: self._out_of_patience(ms))
+
+    def _out_of_patience(self, ms: int) -> None:
+        """Hand over; before the first agent there is nothing to hand over, and only one that hangs is ended."""
+        self._patience = None
+        if self._met:
+            self._give_up(f"no hello for {ms} ms")
+            return
+        if self._agent is not None and self._loop.now() - self._started_ms >= HUNG_MS:
+            log("agent_hangs", lived_ms=self._loop.now() - self._started_ms)
+            self._agent.send(signal.SIGKILL)
+        self._be_patient(max(ms, HUNG_MS))
 
     def _be_patient_no_more(self) -> None:
         if self._patience is not None:

@@ -135,11 +135,10 @@ def sweep(base: Path | None, mark: str) -> None:
             if entry.name.isdigit() and _carries(entry, f"{MARK}={mark}".encode()):
                 _send(int(entry.name), signal.SIGKILL, group=False)
         return
-    for path in base.iterdir():
-        if path.is_dir():
-            group = Cgroup(path)
-            group.kill()
-            group.remove()
+    for path in base.glob("*/"):
+        group = Cgroup(path)
+        group.kill()
+        group.remove()
 
 
 def _carries(entry: Path, start: bytes) -> bool:

@@ -1,6 +1,7 @@
 """Child processes of the supervisor: started so that they cannot outlive it, and heard of when they end."""
 
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -141,6 +142,8 @@ def _is_dead(pid: int) -> bool:
 
 
 def _popen(born: Born) -> subprocess.Popen[bytes]:
+    if not born.argv:
+        raise FileNotFoundError(errno.ENOENT, "nothing to run")
     log = _open_log(born.log) if born.log is not None else None
     group = None
     try:

@@ -26,7 +26,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ZooKeeperTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[zookeeper]``: ports of this node's server (the same on every node), its clock and its memory."""
+    """``[zookeeper]``: this node's server. Its ports are the same on every node; ``java``: more options for its JVM."""
 
     client_port: Port = 2281
     quorum_port: Port = 2888
@@ -35,6 +35,7 @@ class ZooKeeperTable(msgspec.Struct, frozen=True, kw_only=True):
     init_limit: Size = 20
     sync_limit: Size = 4
     heap_mib: Size = 128
+    java: tuple[str, ...] = ()
 
 
 class CephTable(msgspec.Struct, frozen=True, kw_only=True):

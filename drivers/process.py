@@ -34,7 +34,8 @@ class Processes:
         return f"cgroup {self._base}" if self._base is not None else "process groups"
 
     def close(self) -> None:
-        """Leave no folder behind where nothing runs any more."""
+        """Kill what still runs, and leave no folder behind."""
+        sweep(self._base, self._mark)
         if self._base is not None:
             with suppress(OSError):  # something dies in it yet
                 self._base.rmdir()

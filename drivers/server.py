@@ -11,7 +11,7 @@ import msgspec
 from drivers.children import Born, Child, describe
 from drivers.log import event as log
 from drivers.loop import Loop, Timer
-from drivers.state_file import write_whole
+from drivers.state_file import keep
 from drivers.wire import RunServer
 
 RESTART_MS, RESTART_MS_MAX = 200, 10_000
@@ -48,7 +48,7 @@ class Server:
         """Run it with this command from now on; one that runs already is left alone."""
         if order != self._order:
             self._order = order
-            write_whole(self._memory, msgspec.json.encode(order))
+            keep(self._memory, msgspec.json.encode(order))
         if self._child is None and not self._waiting:
             self._delay_ms = RESTART_MS
             self._start_after(0)

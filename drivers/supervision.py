@@ -22,7 +22,7 @@ from drivers.logs import LOOK_MS, rotate
 from drivers.loop import Crew, Loop
 from drivers.process import Processes
 from drivers.server import Server
-from drivers.state_file import read_count, write_whole
+from drivers.state_file import keep, read_count
 from drivers.storage_beats import StorageBeats
 from drivers.supervised import SOCKET
 from drivers.units import Place, Units
@@ -167,7 +167,7 @@ class Supervisor:
 
     def _welcome(self, hello: Hello) -> None:
         self._incarnation += 1
-        write_whole(self._config.tables.state_dir / "incarnation", b"%d\n" % self._incarnation)
+        keep(self._config.tables.state_dir / "incarnation", b"%d\n" % self._incarnation)
         log.event("agent", pid=hello.pid, version=hello.version, incarnation=self._incarnation)
         self._met_ms = self._loop.now()
         self._listen(())

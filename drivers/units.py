@@ -157,7 +157,11 @@ class Units:
             self._loop.after(DYING_MS, lambda: self._launch(unit, attempt))
             return
         folder = self._place.run_dir / "services" / unit.name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            self._start_failed(unit, "failed", f"{folder}: {error.strerror}")
+            return
         process = unit.service.process
         launch = Launch(service=unit.name, process=process, places=self._places(unit, folder), cwd=folder)
         unit.task = task = self._workload(process.unit).start(launch, lambda ended: self._ended(unit, task, ended))

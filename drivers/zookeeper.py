@@ -71,7 +71,7 @@ class Client:
             ",".join(endpoints),
             timeout=timeout_ms / 1_000,
             client_id=(resume.session, resume.password) if resume is not None else None,
-            handler=_Handler(tls, max(CONNECT_MS_MIN, timeout_ms // 8)),
+            handler=_Sockets(tls, max(CONNECT_MS_MIN, timeout_ms // 8)),
             randomize_hosts=False,
             connection_retry=KazooRetry(max_tries=-1, delay=0.05, backoff=1.5, max_delay=0.25),
             logger=_LOG,
@@ -332,7 +332,7 @@ class _Wire(wire.ConnectionHandler):  # type: ignore[misc]  # kazoo ships no typ
         return wire.CLOSE_RESPONSE if request.type == jute.CLOSE else None
 
 
-class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo ships no types
+class _Sockets(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo ships no types
     """Gives up on an address that does not answer long before the session's time is over; TLS as ``context`` says."""
 
     def __init__(self, tls: Tls | None, limit_ms: int) -> None:

@@ -160,10 +160,12 @@ class Link:
 
     def _over(self) -> None:
         """A server said that the session is over."""
-        credential = self._credential
+        credential, known = self._credential, self._known
         self.end()
-        if credential is not None:
+        if credential is not None and credential.session == known:
             self.emit(SessionEnded(at_ms=now_ms(), session=credential.session))
+        else:
+            self._connect()  # it ended before the machine heard of it, which waits for one
 
     def _drop(self) -> None:
         if self.client is not None:

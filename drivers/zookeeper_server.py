@@ -122,6 +122,7 @@ def command(config: Config) -> tuple[str, ...]:
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
         f"-Xmx{config.tables.zookeeper.heap_mib}m",
+        *config.tables.zookeeper.java,
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-cp",

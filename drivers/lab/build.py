@@ -23,8 +23,8 @@ from formats.problems import Problems
 
 PASSWORD_BYTES = 8
 """IPMI 2.0 takes up to 20 characters."""
-GIVE_UP_MS = 900
-"""An agent that stays away is replaced well before its session of 2 s ends, so that the hand-over is clean."""
+GIVE_UP_PERCENT = 45
+"""An agent that stays away for this share of its session's time is replaced, so that the hand-over is clean."""
 CEPH_ENVIRONMENT = {"CEPH_USE_RANDOM_NONCE": "1"}
 """A daemon's instance is told from the one before by its process id, which is the same at every boot of a namespace."""
 
@@ -142,8 +142,8 @@ def _init_plan(plan: Blueprint, ceph: CephCluster) -> Plan:
     settings: dict[str, object] = {
         "boot_id_path": homes / "boot_id",
         "address": {"interface": "eth0"},
-        "zookeeper": {"heap_mib": 64},
-        "give_up_ms": GIVE_UP_MS,
+        "zookeeper": {"heap_mib": 64, "java": ["-XX:TieredStopAtLevel=1"]},  # few cores: start for a quarter less
+        "give_up_ms": plan.timing.session_timeout_ms * GIVE_UP_PERCENT // 100,
         "timing": changed,
     }
     access = CephAccess(

@@ -65,7 +65,7 @@ class Asker:
         self._numbers = numbers
         self._out = out
         self._line: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._late: set[asyncio.Task[ClientOp]] = set()
+        self._late: dict[asyncio.Task[ClientOp], asyncio.StreamWriter] = {}
 
     async def run(self) -> None:
         """Ask for ever."""
@@ -87,7 +87,7 @@ class Asker:
         task = asyncio.create_task(self._talk(number, invoked_ms, *line))
         done, _ = await asyncio.wait({task}, timeout=ANSWER_MS / 1_000)
         if not done:
-            self._late.add(task)
+            self._late[task] = line[1]
             task.add_done_callback(self._came_late)
             return False
         op = task.result()
@@ -95,6 +95,13 @@ class Asker:
         if op.outcome == "ok":
             self._line = line
         return op.outcome == "ok"
+
+    def close(self) -> None:
+        """Hang up; what is under way stays without an answer."""
+        if self._line is not None:
+            self._line[1].close()
+        for task in self._late:
+            task.cancel()
 
     async def _connect(self) -> bool:
         try:
@@ -151,7 +158,7 @@ class Asker:
         )
 
     def _came_late(self, task: asyncio.Task[ClientOp]) -> None:
-        self._late.discard(task)
+        self._late.pop(task).close()
         if not task.cancelled():
             self._record(task.result())
 
@@ -170,16 +177,19 @@ async def ask_all(plan: ClientPlan, out: IO[bytes]) -> None:
 async def _both(endpoint: Endpoint, every_ms: int, numbers: Numbers, out: IO[bytes]) -> None:
     """The writer alone until it was answered once; then writer and reader, half a period apart."""
     reader = Asker(endpoint, "read", 2 * every_ms, numbers, out)
-    if endpoint.keeps:
-        writer = Asker(endpoint, "write", 2 * every_ms, numbers, out)
+    writer = Asker(endpoint, "write", 2 * every_ms, numbers, out)
+    try:
+        if not endpoint.keeps:
+            await reader.run()
         while not await writer.ask():
             await asyncio.sleep(every_ms / 1_000)
         async with asyncio.TaskGroup() as group:
             group.create_task(writer.run())
             await asyncio.sleep(every_ms / 1_000)
             group.create_task(reader.run())
-    else:
-        await reader.run()
+    finally:
+        reader.close()
+        writer.close()
 
 
 async def _main(plan: ClientPlan, out: IO[bytes], parent: int) -> None:

@@ -72,6 +72,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """One lab: ``vips`` are the addresses of its services, ``boot_ms`` how long a node's firmware takes.
 
     ``key`` says what the lab was brought up for (rack, catalog, timers), so that a run knows whether it fits.
+    ``programs``: the folder that nodes run their programs from, ``{node}`` in it is a node's name; "": this one's.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     voters: int = 3
     volumes: bool = True
+    programs: str = ""
 
     @property
     def infra(self) -> str:

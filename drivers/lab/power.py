@@ -74,7 +74,7 @@ def write_switches(layout: Layout, node: LabNode) -> None:
         "infra": shlex.quote(str(NETNS / layout.infra)),
         "data": node.data_port,
         "management": node.management_port,
-        "cwd": shlex.quote(str(PACKAGES)),
+        "cwd": shlex.quote(layout.programs.replace("{node}", node.id) or str(PACKAGES)),
         "python": shlex.quote(layout.python or sys.executable),
     }
     for name, text in (("power-off", _OFF), ("power-on", _ON), ("is-on", _IS_ON)):

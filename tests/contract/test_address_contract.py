@@ -131,23 +131,23 @@ def test_with_both_it_is_reached_whichever_came_first(arm: Arm, right_first: boo
 
 
 def test_a_right_ends_by_itself(arm: Arm) -> None:
-    arm.allow(1_000)
+    arm.allow(3_000)
     arm.announce()
-    arm.run(500)
+    arm.run(1_000)
     assert arm.reached()
-    arm.run(600)
+    arm.run(2_500)
     assert not arm.reached()
 
 
 def test_a_right_is_pushed_forward_and_never_back(arm: Arm) -> None:
-    arm.allow(600)
+    arm.allow(2_000)
     arm.announce()
-    arm.run(300)
-    arm.allow(1_200)
+    arm.run(1_000)
+    arm.allow(5_000)
     arm.allow(100)
-    arm.run(600)
+    arm.run(1_500)
     assert arm.reached()
-    arm.run(700)
+    arm.run(4_000)
     assert not arm.reached()
 
 
@@ -178,20 +178,20 @@ def test_announcing_and_withdrawing_twice_is_like_once(arm: Arm) -> None:
 
 
 def test_a_right_ends_while_its_holder_stands_still_and_stays_ended(arm: Arm) -> None:
-    arm.allow(500)
+    arm.allow(2_000)
     arm.announce()
     assert arm.reached()
     arm.stand_still(True)
-    arm.run(600)
+    arm.run(2_500)
     assert not arm.reached()
     arm.stand_still(False)
     assert not arm.reached()
 
 
 def test_a_new_right_after_an_ended_one_serves_again(arm: Arm) -> None:
-    arm.allow(200)
+    arm.allow(500)
     arm.announce()
-    arm.run(400)
+    arm.run(1_000)
     assert not arm.reached()
     arm.allow(60_000)
     arm.announce()

@@ -171,7 +171,7 @@ class Agent:
 
 @pytest.fixture(scope="module")
 def real_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEnsemble]:
-    real = RealEnsemble(tmp_path_factory.mktemp("contract"), 3, subnet=22, commit_ms_max=4_000)
+    real = RealEnsemble(tmp_path_factory.mktemp("contract"), 3, subnet=22, session_timeout_ms=4_000)
     try:
         real.start()
         yield real

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 PORT = 25_010
-CALL_SECONDS = 0.25
+CALL_SECONDS = 0.5
 ROOT = Path(__file__).parents[2]
 
 

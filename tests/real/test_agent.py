@@ -74,7 +74,7 @@ class Listener:
     def wait_for(self, kind: type, count: int = 1) -> None:
         """Wait until the agent has said something of a kind so often."""
         with self._more:
-            assert self._more.wait_for(lambda: sum(isinstance(said, kind) for said in self.said) >= count, 10)
+            assert self._more.wait_for(lambda: sum(isinstance(said, kind) for said in self.said) >= count, 60)
 
     def tell(self, event: AnyEvent) -> None:
         """Send the agent an event."""
@@ -158,7 +158,7 @@ def await_line(of: IO[str] | None, kind: str) -> dict[str, Any]:
     raise AssertionError(f"the log ended without {kind}")
 
 
-def until(what: Callable[[], bool], ms_max: int = 10_000) -> None:
+def until(what: Callable[[], bool], ms_max: int = 60_000) -> None:
     begun, pause = now_ms(), threading.Event()
     while not what():
         assert now_ms() - begun < ms_max
@@ -179,7 +179,7 @@ def test_a_terminated_agent_ends_at_once_and_gives_nothing_up(place: Place) -> N
     agent = place.start()
     place.listener.wait_for(Alive)
     agent.send_signal(signal.SIGTERM)
-    assert agent.wait(10) == DONE
+    assert agent.wait(60) == DONE
     assert not any(isinstance(said, Leaving) for said in place.listener.said)
     assert await_line(agent.stderr, "agent_ends")["why"] == "stopped"
 
@@ -209,28 +209,27 @@ def test_a_good_new_configuration_ends_the_agent_to_be_restarted(place: Place) -
     agent = place.start()
     place.listener.wait_for(Alive)
     agent.send_signal(signal.SIGHUP)
-    assert agent.wait(10) == DONE
+    assert agent.wait(60) == DONE
 
 
 def test_an_agent_whose_supervisor_is_gone_fails(place: Place) -> None:
     agent = place.start()
     place.listener.wait_for(Alive)
     place.listener.hang_up()
-    assert agent.wait(10) == FAILED
+    assert agent.wait(60) == FAILED
 
 
 def test_an_agent_without_a_supervisor_says_so_in_a_sentence(place: Place) -> None:
     (place.run_dir / "supervisor.sock").unlink()
     agent = place.start()
-    assert agent.wait(10) == FAILED
-    (line,) = lines(agent.stderr)
-    assert "cannot be reached" in line["error"]
+    assert agent.wait(60) == FAILED
+    assert "cannot be reached" in await_line(agent.stderr, "agent_failed")["error"]
 
 
 def test_a_bad_file_is_bad_input(place: Place) -> None:
     place.config.write_text("node = 3")
     agent = place.start()
-    assert agent.wait(10) == 2
+    assert agent.wait(60) == 2
 
 
 def test_a_spare_waits_for_its_word_with_everything_loaded(place: Place) -> None:
@@ -248,7 +247,7 @@ def test_a_spare_that_nobody_will_ask_ends(place: Place) -> None:
     spare = place.start("--spare")
     assert spare.stdin is not None
     spare.stdin.close()
-    assert spare.wait(10) == DONE
+    assert spare.wait(60) == DONE
 
 
 @pytest.fixture
@@ -280,7 +279,7 @@ def test_an_agent_whose_journal_is_full_steps_down_and_says_so(full: Place) -> N
     with suppress(OSError):  # until it hangs up
         for number in range(100_000):
             full.listener.tell(StorageSeen(at_ms=0, ok=number % 2 == 0))
-    assert agent.wait(10) == HAND_OVER
+    assert agent.wait(60) == HAND_OVER
     down = [line for line in lines(agent.stderr) if line["kind"] == "agent_steps_down"]
     assert "no space left on device" in down[0]["why"]
     assert "steps down" in full.view()["pending"][0]
@@ -289,13 +288,13 @@ def test_an_agent_whose_journal_is_full_steps_down_and_says_so(full: Place) -> N
 def test_an_agent_that_finds_the_disk_full_steps_down_at_once(full: Place) -> None:
     fill(full)
     agent = full.start()
-    assert agent.wait(10) == HAND_OVER
+    assert agent.wait(60) == HAND_OVER
     assert "steps down" in full.view()["pending"][0]
 
 
 def test_a_hand_over_writes_elsewhere_while_the_disk_is_full_and_repeats_why(full: Place) -> None:
     fill(full)
-    assert full.start().wait(10) == HAND_OVER
+    assert full.start().wait(60) == HAND_OVER
     (full.run_dir / "supervisor.sock").unlink()
     full.listener.close()
     full.listener = Listener(full.run_dir / "supervisor.sock")

@@ -1,7 +1,7 @@
 """Rights and addresses on a real wire: reachable only while the right lasts, even when no process moves."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +12,8 @@ from tests.real.require import require
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("address")]
 
 VIP = "10.254.0.100"
+LATE_MS = 50
+"""How much longer than asked for a right may last (``drivers.rights.LATE_MS``), and the kernel's own tick."""
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +46,17 @@ def b(wire: Wire) -> Iterator[Process]:
     holder.ask("close")
 
 
-def until(what: Callable[[], bool], ms_max: int = 5_000) -> int:
-    """Look again and again until ``what`` holds; how long it took."""
-    begun = now_ms()
-    while not what():
-        assert now_ms() - begun < ms_max
-    return now_ms() - begun
+def last_served(client: Process, name: str) -> int:
+    """Call again and again until nobody answers; when the last call began that ``name`` answered."""
+    found, limit_ms = -1, now_ms() + 30_000
+    while True:
+        begun = now_ms()
+        assert begun < limit_ms
+        answer = client.ask(VIP)
+        if answer != name:
+            assert answer == ""
+            return found
+        found = begun
 
 
 def test_an_address_is_reachable_only_with_a_right(client: Process, a: Process) -> None:
@@ -72,33 +79,28 @@ def test_a_right_without_the_address_reaches_nobody(client: Process, a: Process)
 
 def test_a_right_ends_by_itself_and_not_before(client: Process, a: Process) -> None:
     a.ask("announce", VIP)
-    begun = now_ms()
+    asked = now_ms()
     a.ask("allow", VIP, 1_000)
-    while client.ask(VIP) == "a":
-        pass
-    # The last call may have waited for CALL_SECONDS; it began after the right had ended.
-    assert 900 <= now_ms() - begun <= 1_600
+    armed = now_ms()
+    assert asked + 500 <= last_served(client, "a") <= armed + 1_000 + LATE_MS
+    assert now_ms() >= asked + 1_000
 
 
 def test_pushing_a_right_forward_leaves_no_gap(client: Process, a: Process) -> None:
     a.ask("announce", VIP)
-    a.ask("allow", VIP, 500)
-    begun, answers = now_ms(), []
-    while now_ms() - begun < 2_000:
-        a.ask("allow", VIP, 500)
+    answers = []
+    for number in range(200):
+        a.ask("allow", VIP, 60_000 + number)
         answers.append(client.ask(VIP))
-    assert set(answers) == {"a"}
-    assert len(answers) > 50
+    assert answers == ["a"] * 200
 
 
 def test_a_stopped_process_keeps_its_address_no_longer_than_its_right(client: Process, a: Process) -> None:
     a.ask("announce", VIP)
-    a.ask("allow", VIP, 1_000)
-    begun = now_ms()
+    a.ask("allow", VIP, 1_500)
+    armed = now_ms()
     a.send(signal.SIGSTOP)
-    assert client.ask(VIP) == "a"
-    until(lambda: client.ask(VIP) == "")
-    assert now_ms() - begun <= 1_600
+    assert armed <= last_served(client, "a") <= armed + 1_500 + LATE_MS
     a.send(signal.SIGCONT)
     assert client.ask(VIP) == ""
 
@@ -107,10 +109,10 @@ def test_a_gratuitous_announcement_moves_the_address_away_from_a_stopped_holder(
     client: Process, a: Process, b: Process
 ) -> None:
     a.ask("announce", VIP)
-    a.ask("allow", VIP, 700)
+    a.ask("allow", VIP, 1_500)
     assert client.ask(VIP) == "a"
     a.send(signal.SIGSTOP)
-    until(lambda: client.ask(VIP) == "")
+    last_served(client, "a")
     b.ask("allow", VIP, 60_000)
     b.ask("announce", VIP)  # the client's neighbour table still says a
     assert client.ask(VIP) == "b"
@@ -135,9 +137,9 @@ def test_a_flushed_ruleset_is_put_back_with_the_next_push(wire: Wire, client: Pr
     a.ask("announce", VIP)
     a.ask("allow", VIP, 300)
     wire.tables("a", "flush", "ruleset")
-    a.ask("allow", VIP, 600)
-    assert client.ask(VIP) == "a"
-    until(lambda: client.ask(VIP) == "")
+    a.ask("allow", VIP, 1_500)
+    armed = now_ms()
+    assert armed <= last_served(client, "a") <= armed + 1_500 + LATE_MS
 
 
 def test_nothing_is_left_behind(wire: Wire) -> None:

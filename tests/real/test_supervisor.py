@@ -210,7 +210,7 @@ def test_a_service_serves_as_long_as_its_right_lasts_and_is_frozen_after_it(hous
     agent = house.agent()
     agent.start(REGISTER)
     agent.order(fx.AnnounceAddress(service=REGISTER, epoch=EPOCH))
-    agent.arm(REGISTER, 3_000)
+    agent.arm(REGISTER, 8_000)
     assert ADDRESS in house.inside("ip", "addr")
     assert answers(house)
     link = f"import socket; s = socket.create_connection(('{ADDRESS}', 24017), 1); s.settimeout(20); s.recv(1)"

@@ -36,7 +36,7 @@ N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
-    ensemble = Ensemble(tmp_path_factory.mktemp("three"), 3, subnet=21)
+    ensemble = Ensemble(tmp_path_factory.mktemp("three"), 3, subnet=21, session_timeout_ms=4_000)
     try:
         ensemble.start()
         yield ensemble

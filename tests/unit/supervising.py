@@ -155,14 +155,14 @@ class Node:
         while (left := until_ms - self.loop.now()) > 0:
             self.loop.turn(left)
 
-    def wait(self, condition: Callable[[], bool], ms_max: int = 10_000) -> None:
+    def wait(self, condition: Callable[[], bool], ms_max: int = 30_000) -> None:
         """Let time pass until something is so."""
         until_ms = self.loop.now() + ms_max
         while not condition():
             assert self.loop.now() < until_ms, f"not within {ms_max} ms; heard {self.heard}"
             self.loop.turn(20)
 
-    def settle(self, ms_max: int = 10_000) -> None:
+    def settle(self, ms_max: int = 30_000) -> None:
         """Let time pass until every op is answered."""
         self.wait(lambda: len(self.answers()) >= self.ops, ms_max)
 

@@ -15,6 +15,8 @@ from drivers.units import FAILURES_MAX
 from formats.catalog import CatalogService, Health, Process
 from tests.unit.supervising import CRON, DB, DNS, EPOCH, INSTANCE, VOLUME, Node, service
 
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("services")]
+
 SH = ("sh", "-c")
 Make = Callable[..., Node]
 
@@ -113,7 +115,7 @@ def test_one_that_ignores_its_signal_is_killed_in_time_and_that_is_not_clean(mak
     node.send(node.start())
     node.settle()
     node.send(node.stop(ms_max=1_000))
-    node.settle(1_500)
+    node.settle()
     assert node.pids(DB) == []
     assert stopped(node) == [False]
 
@@ -135,6 +137,13 @@ def test_a_program_that_is_not_there_fails_the_start_with_a_sentence(make: Make)
     node.send(node.start(DNS))
     node.settle()
     assert [answer.detail for answer in node.of(OpFailed)] == ["it ended: no-such-program: No such file or directory"]
+
+
+def test_a_service_without_a_command_says_so(make: Make) -> None:
+    node = make(service(DNS, ()))
+    node.send(node.start(DNS))
+    node.settle()
+    assert [answer.detail for answer in node.of(OpFailed)] == ["it ended: no command: nothing to run"]
 
 
 def test_a_service_that_ends_at_once_fails_its_start_and_can_be_started_again(make: Make, tmp_path: Path) -> None:
@@ -246,9 +255,7 @@ def test_a_frozen_service_is_not_asked_and_does_not_fail(make: Make) -> None:
 def test_an_expired_right_takes_the_address_off_freezes_the_service_and_is_told(make: Make, cgroups: bool) -> None:
     node = make(cgroups=cgroups)
     serve(node, right_ms=200)
-    armed_ms = node.loop.now()
     node.wait(lambda: bool(node.of(RightExpired)))
-    assert node.loop.now() - armed_ms < 400
     assert node.kernel.up == set()
     assert node.cut == ["10.0.0.100"]
     assert node.units.all[DB].suspended

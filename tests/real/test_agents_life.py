@@ -13,6 +13,8 @@ from drivers.door import Door
 from drivers.loop import Loop
 from drivers.wire import FromAgent, Hello, Leaving, Welcome
 
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("agents")]
+
 AGENT = """
 import json, os, pathlib, socket, sys, time
 mode, folder = sys.argv[1], pathlib.Path(sys.argv[2])
@@ -86,7 +88,7 @@ class House:
     def hellos(self) -> list[int]:
         return [said.pid for said in self.said if isinstance(said, Hello)]
 
-    def wait(self, condition: Callable[[], bool], ms_max: int = 10_000) -> None:
+    def wait(self, condition: Callable[[], bool], ms_max: int = 30_000) -> None:
         until_ms = self.loop.now() + ms_max
         while not condition():
             assert self.loop.now() < until_ms, f"not within {ms_max} ms: {self.starts()}, {self.said}"
@@ -115,7 +117,7 @@ def test_an_agent_that_crashes_is_started_again_at_once(house: House) -> None:
     house.agents.begin()
     house.wait(lambda: len(house.hellos()) == 1)
     os.kill(house.hellos()[0], signal.SIGKILL)
-    house.wait(lambda: len(house.hellos()) == 2, ms_max=3_000)
+    house.wait(lambda: len(house.hellos()) == 2)
     assert house.starts() == ["agent", "agent"]
 
 
@@ -124,7 +126,8 @@ def test_an_agent_that_cannot_start_is_replaced_and_tried_again_much_later(house
     house.agents.begin()
     house.wait(lambda: any(isinstance(said, Leaving) for said in house.said))
     starts = house.starts()
-    assert starts[-1] == "hand_over", "its substitute was not started yet: a new process hands over"
+    assert starts[:-1] == ["agent"] * 5
+    assert starts[-1] in ("spare", "hand_over"), "by then its substitute may have been started or not"
     house.run(500)
     assert house.starts() == starts
 
@@ -140,17 +143,32 @@ def test_the_substitute_that_was_started_before_works_with_broken_files(house: H
     assert house.starts() == ["agent", "spare"]
 
 
-def test_an_agent_that_never_says_hello_is_given_up(house: House) -> None:
-    house.how("mute")
+def test_an_agent_that_never_says_hello_again_is_given_up(house: House) -> None:
     house.agents.begin()
+    house.wait(lambda: len(house.hellos()) == 1)
+    house.how("mute")
+    os.kill(house.hellos()[0], signal.SIGKILL)
     house.wait(lambda: any(isinstance(said, Leaving) for said in house.said))
-    assert house.starts() == ["agent", "spare"]
+    assert house.starts()[:-1] == ["agent", "agent"]
+    assert house.starts()[-1] in ("spare", "hand_over")
+
+
+def test_the_first_agent_of_a_boot_may_take_its_time_as_there_is_nothing_to_hand_over(tmp_path: Path) -> None:
+    house = House(tmp_path, give_up_ms=20)
+    try:
+        house.how("mute")
+        house.agents.begin()
+        house.wait(lambda: house.starts() == ["agent"])
+        house.run(500)
+        assert house.starts() == ["agent"]
+    finally:
+        house.close()
 
 
 def test_one_that_steps_down_is_replaced_at_once(house: House) -> None:
     house.how("step down")
     house.agents.begin()
-    house.wait(lambda: any(isinstance(said, Leaving) for said in house.said), ms_max=3_000)
+    house.wait(lambda: any(isinstance(said, Leaving) for said in house.said))
     assert house.starts() == ["agent", "hand_over"]
     assert STEPPED_DOWN == 75
 
@@ -158,7 +176,7 @@ def test_one_that_steps_down_is_replaced_at_once(house: House) -> None:
 def test_one_that_crashes_again_and_again_is_replaced_even_if_it_says_hello(house: House) -> None:
     house.how("crash")
     house.agents.begin()
-    house.wait(lambda: any(isinstance(said, Leaving) for said in house.said), ms_max=20_000)
+    house.wait(lambda: any(isinstance(said, Leaving) for said in house.said), ms_max=60_000)
     assert house.starts()[:-1] == ["agent"] * 5
     assert house.starts()[-1] in ("spare", "hand_over")
 
@@ -172,7 +190,7 @@ def test_a_held_agent_is_replaced_and_comes_back_when_it_is_not_held_any_more(ho
     house.run(600)
     assert house.starts() == ["agent", "hand_over"]
     (house.folder / "hold/agent").unlink()
-    house.wait(lambda: len(house.hellos()) == 3, ms_max=3_000)
+    house.wait(lambda: len(house.hellos()) == 3)
     assert house.starts()[-1] == "agent"
 
 
@@ -182,7 +200,7 @@ def test_a_restart_is_one_new_process_and_no_hand_over(house: House) -> None:
     house.wait(lambda: len(house.hellos()) == 1)
     house.run(200)
     house.agents.restart()
-    house.wait(lambda: len(house.hellos()) == 2, ms_max=3_000)
+    house.wait(lambda: len(house.hellos()) == 2)
     assert house.starts() == ["agent", "agent"]
 
 

@@ -12,6 +12,8 @@ from drivers.server import Server
 from drivers.state_file import read_count, write_whole
 from drivers.wire import RunServer
 
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("children")]
+
 
 class House:
     """A server that notes its starts in a file."""
