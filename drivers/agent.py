@@ -70,6 +70,7 @@ def main(config: Config, mode: Mode = "normal") -> int:
 def load_all(config: Config) -> None:
     """Load everything that a hand-over may need, while the files on disk are still good."""
     AgentPorts.load(config)
+    "x".encode("idna")  # names are resolved with a codec that is loaded at its first use
     gc.collect()
     gc.freeze()
 
@@ -133,9 +134,12 @@ class Agent:
         return self._ended(end)
 
     def _serve_metrics(self, host: Host, journal: Journal, around: Surroundings) -> MetricsServer | None:
-        """Show figures over HTTP where the node's file says so; an address that cannot be used stops nobody."""
+        """Show figures over HTTP where the node's file says so; an address that cannot be used stops nobody.
+
+        A substitute shows none: it is soon gone, and their library may not be there any more.
+        """
         address = self._config.tables.metrics
-        if not address:
+        if not address or self._hand_over:
             return None
         metrics = Metrics(self._config.node, VERSION, lambda: host.waiting, lambda: journal.size)
         try:

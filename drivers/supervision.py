@@ -2,19 +2,21 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from core import effects as fx
+from core.errors import InputError
 from core.events import AnyEvent, BeatAnswered
 from core.ids import BootId, Epoch, NodeId, OpId, VolumeName
 from core.ports import Emit
 from drivers import log
 from drivers.agents import Agents, Life
 from drivers.children import Born, Child, environment, reap_orphans
-from drivers.config import Config
+from drivers.config import Config, load_config
 from drivers.disks import Disks
 from drivers.door import Door
 from drivers.guard import AddressRights, Guard
@@ -25,6 +27,7 @@ from drivers.server import Server
 from drivers.state_file import keep, read_count
 from drivers.storage_beats import StorageBeats
 from drivers.supervised import SOCKET
+from drivers.unit import Unit
 from drivers.units import Place, Units
 from drivers.volumes import Volumes
 from drivers.wire import (
@@ -171,6 +174,7 @@ class Supervisor:
         log.event("agent", pid=hello.pid, version=hello.version, incarnation=self._incarnation)
         self._met_ms = self._loop.now()
         self._listen(())
+        self._renew()
         self._door.say(
             Welcome(
                 boot_id=self._boot_id,
@@ -181,6 +185,32 @@ class Supervisor:
         )
         self.units.tell_missed()
         self.agents.said_hello(hello.pid)
+
+    def _renew(self) -> None:
+        """Take the catalog as it is now, as the agent that says hello has done; a bad one is refused (it says why).
+
+        What runs goes on as it was started, unless it is another service by now, or none: that is stopped, before the
+        agent hears what runs here.
+        """
+        try:
+            catalog = load_config(self._config.file).catalog
+        except InputError as error:
+            log.event("configuration_refused", file=str(self._config.file), problems=tuple(error.problems))
+            return
+        if self._parts.rights is None and (new := [spec.name for spec in catalog.specs if spec.address]):
+            log.event("no_addresses", services=tuple(new), remedy="restart the supervisor: it had no addresses before")
+            catalog = msgspec.structs.replace(
+                catalog, services=tuple(service for service in catalog.services if not service.spec.address)
+            )
+        for unit in self.units.take(catalog):
+            log.event("not_in_the_catalog", service=unit.name, epoch=unit.epoch)
+            self._stop(unit, partial(self._detach, unit))
+
+    def _detach(self, unit: Unit) -> None:
+        if unit.instance is not None:
+            volume, epoch = unit.service.spec.volume, unit.epoch
+            order = Detach(op=OpId(0), volume=volume, epoch=epoch, instance=None, ms_max=DETACH_MS_MAX)
+            self._disks.detach(order, lambda _: None)
 
     def _agent_gone(self) -> None:
         log.event("agent_gone")
@@ -272,11 +302,15 @@ class Supervisor:
         units = self.units.in_order()
         self._to_detach = [(unit.service.spec.volume, unit.epoch) for unit in units if unit.instance is not None]
         for unit in units:
-            spec = unit.service.spec
-            order = fx.StopService(op=OpId(0), service=spec.name, epoch=unit.epoch, kill=False, ms_max=spec.stop_ms_max)
-            self.units.stop(order, lambda _: self._stop_more())
+            self._stop(unit, self._stop_more)
         if not units:
             self._stop_more()
+
+    def _stop(self, unit: Unit, then: Callable[[], None]) -> None:
+        """Stop a service without being asked by an agent."""
+        spec = unit.service.spec
+        order = fx.StopService(op=OpId(0), service=spec.name, epoch=unit.epoch, kill=False, ms_max=spec.stop_ms_max)
+        self.units.stop(order, lambda _: then())
 
     def _stop_more(self) -> None:
         """Once every service is stopped, close their volumes one by one, then end the ZooKeeper server."""

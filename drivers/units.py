@@ -19,7 +19,7 @@ from drivers.log import event as log
 from drivers.loop import Loop
 from drivers.unit import Unit
 from drivers.workload import Ended, Launch, Task, Workload
-from formats.catalog import Catalog
+from formats.catalog import Catalog, CatalogService
 
 DONE = Done()
 FAILURES_MAX = 3
@@ -80,6 +80,18 @@ class Units:
         self._disks = disks
         self._tell = tell
         self._dying: dict[ServiceName, Task] = {}
+
+    def take(self, catalog: Catalog) -> list[Unit]:
+        """Use this catalog from the next start on; the units that are to be stopped because they are not in it.
+
+        Also those that are something else there: what is held for them (volume, address, lease) is of the old kind.
+        """
+        self._catalog = {service.spec.name: service for service in catalog.services}
+        return [unit for unit in self.in_order() if unit.state != "stopping" and not self._is_in(unit)]
+
+    def _is_in(self, unit: Unit) -> bool:
+        service = self._catalog.get(unit.name)
+        return service is not None and _kind(service) == _kind(unit.service)
 
     def in_order(self) -> list[Unit]:
         """All units, in order of names."""
@@ -148,6 +160,7 @@ class Units:
         if how.problem:
             self._start_failed(unit, how.reason, how.problem)
         else:
+            log("mounted", service=unit.name, epoch=unit.epoch)
             self._launch(unit, attempt)
 
     def _launch(self, unit: Unit, attempt: int) -> None:
@@ -347,3 +360,9 @@ class Units:
     def _failed(self, waiting: list[tuple[OpId, Emit]], reason: Reason, detail: str) -> None:
         for op, emit in waiting:
             emit(OpFailed(at_ms=self._loop.now(), op=op, reason=reason, detail=detail))
+
+
+def _kind(service: CatalogService) -> tuple[str, str, str]:
+    """What cannot change while a service runs."""
+    spec = service.spec
+    return spec.run if spec.run == "singleton" else "copies", spec.volume, spec.address

@@ -29,6 +29,7 @@ from drivers.zookeeper_codec import LOST, MISSING, OK
 from drivers.zookeeper_mirrors import Seen
 from drivers.zookeeper_server import context, listening
 from drivers.zookeeper_session import Credential
+from drivers.zookeeper_tree import HOSTS_MAX
 
 Then = Callable[[int, Any], None]
 """Takes an error number (``zookeeper_codec.OK``) and the answer, in the loop."""
@@ -226,8 +227,9 @@ class Brief:
         self._loop = Loop()
         self.session: SessionId | None = None
         listener = Listener(connected=self._connected, broken=_nothing, over=_nothing, dead=_nothing, event=_nothing)
-        answering = listening(endpoints, timeout_ms // 2) or endpoints  # a session's time is too short for the dead
-        self._client = Client(self._loop, listener, answering, timeout_ms, tls, session)
+        if len(endpoints) > HOSTS_MAX:  # a session's time is divided among them: too short to try the dead
+            endpoints = listening(endpoints, timeout_ms // 2)[:HOSTS_MAX] or endpoints[:HOSTS_MAX]
+        self._client = Client(self._loop, listener, endpoints, timeout_ms, tls, session)
         self._client.start()
         if not self._wait(lambda: self.session is not None):
             self._leave()

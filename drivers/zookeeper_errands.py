@@ -105,7 +105,7 @@ class Errands:
         if why:
             return OpFailed(at_ms=now_ms(), op=effect.op, reason="refused", detail=why)
         try:
-            server.prepare(config, effect.members)
+            server.prepare(config, effect.members, begin=not effect.members and server.is_first(config))
         except OSError as error:
             return OpFailed(at_ms=now_ms(), op=effect.op, reason="failed", detail=str(error))
         return None

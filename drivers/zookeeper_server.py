@@ -83,10 +83,12 @@ def super_password(config: Config) -> str:
     return hmac.new(key, b"moxie zookeeper super", hashlib.sha256).hexdigest()
 
 
-def prepare(config: Config, members: Iterable[NodeId]) -> None:
+def prepare(config: Config, members: Iterable[NodeId], begin: bool = False) -> None:
     """Write the server's files for an ensemble of ``members`` and this node; what ZooKeeper changed since stays.
 
-    Raises: OSError.
+    ``begin``: the ensemble begins with this server. Any other that finds no data of its own (its disk was replaced)
+    votes for nobody until it has a leader's: it cannot help to elect one that lacks what was acknowledged.
+    Source: ZooKeeper 3.8, ``db.autocreate``, and the file ``initialize``. Raises: OSError.
     """
     place = folder(config)
     (place / "data").mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -95,6 +97,8 @@ def prepare(config: Config, members: Iterable[NodeId]) -> None:
         tls = config.tables.tls
         _write(place / "server.pem", tls.key.read_bytes().rstrip() + b"\n" + tls.cert.read_bytes())
     _write(place / "data" / "myid", f"{config.me.number}\n".encode())
+    if begin and not any((place / "data").glob("version-2/snapshot.*")):
+        (place / "data" / "initialize").touch(mode=0o600)
     dynamic = _dynamic_file(place)
     if dynamic is None:
         dynamic = place / "zoo.dyn"
@@ -115,9 +119,15 @@ def retire(config: Config) -> None:
 
 
 def command(config: Config) -> tuple[str, ...]:
-    """The server's command line; no secret is in it."""
+    """The server's command line; no secret is in it. Where its data was lost it begins with none (see ``prepare``)."""
     classes = ":".join(f"/usr/share/java/{jar}.jar" for jar in JARS)
+    data = folder(config) / "data"
     return (
+        "sh",
+        "-c",
+        '[ -s "$0/myid" ] || { umask 077; mkdir -p "$0" && echo "$1" >"$0/myid"; }; shift; exec "$@"',
+        str(data),
+        str(config.me.number),
         "java",
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
@@ -215,6 +225,7 @@ def _settings(config: Config) -> dict[str, object]:
         "4lw.commands.whitelist": "srvr,mntr",
         "admin.enableServer": "false",
         "maxClientCnxns": 0,
+        "db.autocreate": "false",
         "autopurge.purgeInterval": 1,
         "fastleader.maxNotificationInterval": 1_000,
         "DigestAuthenticationProvider.superDigest": f"super:{digested}",

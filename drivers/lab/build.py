@@ -71,7 +71,7 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
     def ceph(self) -> CephCluster:
         """The storage's files and commands."""
         nodes = [CephPlace(name=node.id, address=node.data_address) for node in self.layout.nodes]
-        return CephCluster(self.layout.folder / "ceph", nodes, CephSettings(groups=32))
+        return CephCluster(self.layout.folder / "ceph", nodes, CephSettings(groups=32, grace_s=2))
 
 
 def lab_catalog(plan: Blueprint) -> Catalog:

@@ -132,10 +132,14 @@ def _up(arguments: argparse.Namespace) -> int:
 def _down(arguments: argparse.Namespace) -> int:
     from drivers.lab.lab import down
 
-    if os.geteuid() != 0:
-        raise InputError(["rack lab: namespaces and mounts need root; remedy: sudo rack lab ..."])
+    _needs_root()
     down(arguments.name, arguments.dir.absolute(), _say())
     return 0
+
+
+def _needs_root() -> None:
+    if os.geteuid() != 0:
+        raise InputError(["rack lab: namespaces and mounts need root; remedy: sudo rack lab ..."])
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -147,6 +151,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from drivers.status import look, to_json
     from drivers.status_text import status_text
 
+    _needs_root()
     layout = find(arguments.name, arguments.dir.absolute())
     enter(layout.client)
     rack = look(load_access(operator_of(layout.folder)))

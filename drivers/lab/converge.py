@@ -14,8 +14,11 @@ REASONS_MAX = 6
 
 
 def waiting(layout: Layout, rack: RackState, spare: Sequence[NodeId] = ()) -> tuple[str, ...]:
-    """Say what keeps the rack from having converged, one sentence each; ``spare``: nodes that are not to join."""
-    if not rack.records or not rack.leader:
+    """Say what keeps the rack from having converged, one sentence each.
+
+    ``spare``: nodes that are not to join. Servers that were not asked (``rack.servers`` empty) are taken to be fine.
+    """
+    if not rack.records or (rack.servers and not rack.leader):
         return ("the ZooKeeper ensemble has no quorum",)
     wanted = [node.id for node in layout.nodes if node.id not in spare and not _aside(rack, node.id)]
     return (*_ensemble(rack, wanted), *_nodes(rack, wanted), *_services(rack), *_power(rack))
@@ -29,9 +32,10 @@ def _aside(rack: RackState, node: NodeId) -> bool:
 def _ensemble(rack: RackState, wanted: Sequence[NodeId]) -> list[str]:
     cluster, ensemble = rack.cluster, rack.ensemble
     voters = ensemble.voters if ensemble is not None else ()
+    silent = [node for node, server in rack.servers.items() if server.error]
     size = cluster.ensemble_size if cluster is not None else 1
     size = min(size, len(wanted) if len(wanted) % 2 else len(wanted) - 1)
-    reasons = [f"the ZooKeeper server on {node} does not run" for node in voters if rack.servers[node].error]
+    reasons = [f"the ZooKeeper server on {node} does not run" for node in voters if node in silent]
     if len(voters) < size:
         reasons.append(f"the ZooKeeper ensemble has {len(voters)} of {size} voters")
     if cluster is not None and (cluster.joining or cluster.leaving):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from core.ids import Epoch, NodeId
 from trial.history import by_service
-from trial.marks import ClientOp, Span
+from trial.marks import ClientOp, FaultMark, Span
 
 GAP_MS = 100
 """A service is unavailable when nobody was answered for longer than this and somebody asked in vain meanwhile."""
@@ -33,6 +33,16 @@ def serving_spans(ops: Iterable[ClientOp], end_ms: int) -> list[Span]:
         if good and not any(op.answered_ms > good[-1].answered_ms + GAP_MS for op in bad):
             held[(good[-1].node, good[-1].epoch)].to_ms = end_ms
     return sorted(found, key=lambda span: (span.from_ms, span.service, span.epoch))
+
+
+def ended_by(spans: Iterable[Span], faults: Sequence[FaultMark]) -> None:
+    """Let a span whose last answer came just before a fault on its node last until that fault.
+
+    Clients ask often, not always: the node served until it was struck.
+    """
+    for span in spans:
+        near = [f.from_ms for f in faults if span.node in f.nodes and 0 < f.from_ms - span.to_ms <= GAP_MS]
+        span.to_ms = max([span.to_ms, *near])
 
 
 def _gaps(good: Sequence[ClientOp], bad: Sequence[ClientOp]) -> list[tuple[int, int]]:

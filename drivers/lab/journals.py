@@ -16,7 +16,6 @@ from trial.marks import FaultMark, NoteMark
 _OPS: dict[type[fx.AnyEffect], str] = {
     fx.FenceInstance: "fence_ms",
     fx.OpenVolume: "attach_ms",
-    fx.StartService: "service_start_ms",
 }
 """Operations whose time from order to success is a phase of its own (``trial.verdict.PHASES``)."""
 
@@ -44,6 +43,7 @@ class Said:
         for node in layout.nodes:
             lines = [line for line in lines_of(layout, node.id) if from_ms <= line.at_ms <= to_ms]
             self._read(node.id, lines)
+            self._read_log(layout.home(node.id) / "log" / "supervisor.log", from_ms, to_ms)
         self.notes.sort(key=lambda note: (note.at_ms, note.by))
 
     def counts(self) -> dict[str, int]:
@@ -100,6 +100,40 @@ class Said:
                     case _:
                         pass
 
+    def _read_log(self, path: Path, from_ms: int, to_ms: int) -> None:
+        """How long mounts and starts took, from what the supervisor wrote."""
+        begun: dict[tuple[str, int], int] = {}
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError:
+            return
+        for raw in lines:
+            try:
+                said = msgspec.json.decode(raw, type=_Logged)
+            except msgspec.DecodeError:
+                continue  # the last words of a process are no record
+            key = (said.service, said.epoch)
+            if not from_ms <= said.at_ms <= to_ms or said.kind not in _STEPS:
+                continue
+            since_ms = begun.pop(key, -1)
+            if since_ms >= 0 and said.kind != "starting":
+                self._sample(_STEPS[said.kind], said.at_ms - since_ms)
+            if said.kind != "running":
+                begun[key] = said.at_ms
+
+
+class _Logged(msgspec.Struct, frozen=True):
+    """What is read of a line of a supervisor's log."""
+
+    at_ms: int
+    kind: str
+    service: str = ""
+    epoch: int = 0
+
+
+_STEPS = {"starting": "", "mounted": "mount_ms", "running": "service_start_ms"}
+"""A service's way up as its supervisor tells it, and what each step measures."""
+
 
 def _note(by: NodeId, at_ms: int, note: fx.Note) -> NoteMark:
     return NoteMark(
@@ -111,12 +145,3 @@ def _note(by: NodeId, at_ms: int, note: fx.Note) -> NoteMark:
         epoch=note.epoch,
         detail=note.detail,
     )
-
-
-def is_journal(path: Path) -> bool:
-    """Whether a file is a segment of a journal that can be read."""
-    try:
-        with path.open("rb") as file:
-            return any(True for _ in read_lines(file))
-    except (OSError, msgspec.DecodeError):
-        return False

@@ -162,7 +162,9 @@ def await_settled(rack: LabRack, ms_max: int, say: Say, spare: tuple[NodeId, ...
     """Wait until the rack has converged at some looks in a row; what is pending after ``ms_max``, else nothing."""
     end_ms, said_ms, good = now_ms() + ms_max, now_ms(), 0
     while True:
-        pending = waiting(rack.layout, rack.observer.state(), spare)
+        pending = waiting(rack.layout, rack.observer.state(ask_servers=False), spare)
+        if not pending:
+            pending = waiting(rack.layout, rack.observer.state(), spare)
         good = 0 if pending else good + 1
         if good >= LOOKS or now_ms() > end_ms:
             return pending

@@ -16,7 +16,7 @@ from drivers.clock import now_ms
 from drivers.lab.audit import Row, out_of_order, rows
 from drivers.lab.client import ClientPlan, read_history
 from drivers.lab.fault import LabFault
-from drivers.lab.history import serving_spans
+from drivers.lab.history import ended_by, serving_spans
 from drivers.lab.inject import Injector
 from drivers.lab.journals import Said
 from drivers.lab.lab import await_settled
@@ -212,6 +212,7 @@ class TrialRun:
         said.add_faults(marks.faults)
         marks.notes = said.notes
         marks.serving.all = serving_spans(marks.ops, marks.end_ms)
+        ended_by(marks.serving.all, marks.faults)
         asked = {endpoint.service for endpoint in self._endpoints}
         singletons = [name for name in scenario.catalog.singletons if name in asked]
         moves = failovers(marks, singletons)

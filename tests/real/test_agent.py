@@ -107,8 +107,9 @@ class Place:
         self.listener = Listener(self.run_dir / "supervisor.sock")
         self.agents: list[subprocess.Popen[str]] = []
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        code = "import sys; from drivers.cli import main; sys.exit(main(sys.argv[1:]))"
+    def start(self, *words: str, before: str = "") -> subprocess.Popen[str]:
+        """Start an agent; ``before`` is Python that it runs first."""
+        code = before + "import sys; from drivers.cli import main; sys.exit(main(sys.argv[1:]))"
         command = [sys.executable, "-W", "error", "-c", code, "agent", "--config", str(self.config), *words]
         agent = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -186,12 +187,14 @@ def test_a_terminated_agent_ends_at_once_and_gives_nothing_up(place: Place) -> N
 
 def test_its_journal_replays_byte_for_byte(place: Place) -> None:
     agent = place.start()
-    place.listener.wait_for(Alive, 2)
+    place.listener.wait_for(Alive)
+    for number in range(10):
+        place.listener.tell(StorageSeen(at_ms=0, ok=number % 2 == 0))
+    until(lambda: place.journal().read_bytes().count(b"StorageSeen") == 10)
     agent.kill()
     agent.wait()
     done = replay(read_journal(place.journal()), Machine, Machine.restore)
-    assert done.difference is None
-    assert done.events >= 2
+    assert (done.difference, done.events) == (None, 11)
 
 
 def test_a_bad_new_configuration_is_refused_and_the_old_one_goes_on(place: Place) -> None:
@@ -241,6 +244,31 @@ def test_a_spare_waits_for_its_word_with_everything_loaded(place: Place) -> None
     spare.stdin.flush()
     place.listener.wait_for(Alive)
     assert await_line(spare.stderr, "agent_started")["hand_over"] is True
+
+
+NOTHING_MORE = """
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        raise ImportError(f"{name} cannot be loaded any more")
+class Input:
+    def readline(self):
+        line = sys.__stdin__.readline()
+        sys.meta_path.insert(0, Gone())
+        return line
+sys.stdin = Input()
+"""
+
+
+def test_a_spare_works_when_nothing_can_be_loaded_any_more(place: Place) -> None:
+    spare = place.start("--spare", before=NOTHING_MORE)
+    assert spare.stdin is not None
+    spare.stdin.write("hand-over\n")
+    spare.stdin.flush()
+    place.listener.wait_for(Alive, 3)  # it has tried to reach the ensemble meanwhile
+    spare.send_signal(signal.SIGTERM)
+    assert spare.wait(60) == DONE
+    assert "cannot be loaded" not in str(lines(spare.stderr))
 
 
 def test_a_spare_that_nobody_will_ask_ends(place: Place) -> None:

@@ -291,9 +291,9 @@ def test_an_expired_right_is_not_given_back_by_a_probe_but_only_by_the_agent(mak
 
 def test_storage_beats_keep_the_right_alive_without_an_agent(make: Make) -> None:
     node = make()
-    serve(node, right_ms=300)
-    node.send(node.probe())
-    node.run(1_500)
+    serve(node, right_ms=1_500)
+    node.send(node.probe(fresh_ms=1_500))
+    node.run(4_000)
     assert node.serves()
     assert node.of(RightExpired) == []
     node.send(fx.StopBeat(service=DB, epoch=EPOCH, kind="storage"))
@@ -351,7 +351,7 @@ def test_a_service_whose_right_ended_while_it_started_is_frozen_when_it_is_healt
 
 def test_a_suspended_service_without_a_right_is_stopped_cleanly(make: Make) -> None:
     node = make()
-    node.send(node.arm(400, CRON), node.start(CRON))
+    node.send(node.arm(2_000, CRON), node.start(CRON))
     node.settle()
     node.wait(lambda: node.units.all[CRON].suspended)
     node.send(node.stop(CRON))

@@ -60,12 +60,19 @@ def server_of(agent: Agent, ensemble: Ensemble) -> NodeId:
     return node
 
 
+def longest_gap_ms(agent: Agent) -> int:
+    """The longest time between two answered beats."""
+    return max(later.at_ms - sooner.at_ms for sooner, later in pairwise(agent.ok_beats()))
+
+
 def test_an_agent_uses_its_own_server_and_the_others_when_that_is_gone(ensemble: Ensemble) -> None:
     with Agent(ensemble.configs[N1]) as agent:
         assert server_of(agent, ensemble) == N1
         path = agent.register()
         ensemble.kill(N1)
+        killed = time.monotonic()
         agent.settled(fx.Check(path=path, version=0))
+        print(f"its server was killed: a commit goes through {1_000 * (time.monotonic() - killed):.0f} ms later")
         assert server_of(agent, ensemble) != N1
         assert [opened.resumed for opened in agent.of(SessionOpened)] == [False, True]
         assert agent.of(SessionEnded) == []
@@ -80,6 +87,7 @@ def test_the_loss_of_the_leader_costs_no_session_and_beats_go_on(ensemble: Ensem
         before = agent.ok_beats()[-1].asked_ms
         ensemble.kill(ensemble.leader())
         wait_until(lambda: agent.ok_beats()[-1].asked_ms > before + 1_000, 15, "beats after the election")
+        print(f"the leader was killed: {longest_gap_ms(agent)} ms without an answered beat")
         assert agent.of(SessionEnded) == []
         assert {beat.outcome for beat in agent.of(BeatAnswered)} <= {"ok", "unanswered"}
 
@@ -185,8 +193,7 @@ def test_a_server_that_hangs_is_left_although_questions_keep_coming(ensemble: En
         ensemble.signal(follower, signal.SIGSTOP)
         frozen_ms = agent.ok_beats()[-1].asked_ms
         wait_until(lambda: agent.ok_beats()[-1].asked_ms > frozen_ms + 500, 15, "beats through another server")
-        gaps = [beat.at_ms for beat in agent.ok_beats()]
-        print(f"a server froze: {max(b - a for a, b in pairwise(gaps))} ms without an answered beat")
+        print(f"a server froze: {longest_gap_ms(agent)} ms without an answered beat")
         assert server_of(agent, ensemble) != follower
         assert agent.of(SessionEnded) == [], "two thirds of a session's time are enough to find another server"
 
@@ -222,6 +229,7 @@ def test_a_commit_that_nobody_answered_is_settled_by_a_read_back(ensemble: Ensem
         ensemble.signal(follower, signal.SIGSTOP)
         put = fx.Put(path=path, data=record(attempts=1), version=0)
         op = agent.begin(fx.Commit, session=agent.session, writes=(put,), ms_max=8_000)
+        wait_until(lambda: any(request.sent for request in list(agent.port._link.requests._pending)), 10, "it is sent")
         ensemble.kill(follower)
         assert not settle(agent, Change(path=path, zxid=0, data=record()), put, op), "its server never saw it"
         happened = 0

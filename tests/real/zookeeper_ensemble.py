@@ -105,7 +105,7 @@ class Ensemble:
         """Run the servers of these nodes (all, if none are named) and wait until they serve."""
         chosen = nodes or self.nodes
         for node in chosen:
-            server.prepare(self.configs[node], self.nodes if members is None else members)
+            server.prepare(self.configs[node], self.nodes if members is None else members, begin=members is None)
             self.run(node, server.command(self.configs[node]))
         self.await_serving(chosen)
 

@@ -50,6 +50,9 @@ class SwitchedStorage:
             self.payload = payload
         self._kernel.after(ms_max if outcome == "unanswered" else self.delay_ms, answer, outcome)
 
+    def mount(self, instance: Instance, volume: VolumeName, answer: Callable[[str], None], ms_max: int) -> None:
+        self.write(instance, volume, 0, answer, ms_max)
+
     def probe_healthy(self, instance: Instance, volume: VolumeName) -> bool:
         return self.outcome == "ok"
 

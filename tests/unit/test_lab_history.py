@@ -4,8 +4,8 @@ from typing import Literal
 
 from core.ids import Epoch, NodeId, OpId, ServiceName
 from drivers.lab.audit import Row, out_of_order
-from drivers.lab.history import GAP_MS, serving_spans
-from trial.marks import ClientOp, Marks
+from drivers.lab.history import GAP_MS, ended_by, serving_spans
+from trial.marks import ClientOp, FaultMark, Marks
 from trial.measures import unavailable_ms
 
 DB = ServiceName("mariadb")
@@ -68,6 +68,14 @@ def test_unavailability_is_the_time_between_the_spans() -> None:
     marks.start_ms, marks.end_ms = 0, 1_130
     marks.serving.all = serving_spans(ops, marks.end_ms)
     assert unavailable_ms(marks, [DB]) == {DB: 1_000}
+
+
+def test_a_node_served_until_the_fault_that_struck_it_between_two_answers() -> None:
+    found = serving_spans([op(100), op(400, outcome="failed"), op(1_100, node="n2", epoch=2)], 1_200)
+    fault = FaultMark(fault="power_loss", text="n1", nodes=(NodeId("n1"),), from_ms=130)
+    later = FaultMark(fault="bmc_dead", text="n1", nodes=(NodeId("n1"),), from_ms=900)
+    ended_by(found, [fault, later])
+    assert [(span.node, span.to_ms) for span in found] == [("n1", 130), ("n2", 1_200)]
 
 
 def test_two_nodes_that_answer_at_one_time_have_a_span_each() -> None:

@@ -332,12 +332,15 @@ def test_a_silent_daemon_stalls_its_groups_until_it_is_marked_down() -> None:
     bench = Bench()
     instance = bench.open(N1)
     bench.storage.kill_node(N5)
-    answers = [bench.write(instance, ms_max=10_000) for _ in range(64)]
+    mounted: list[str] = []
+    bench.storage.mount(instance, VOLUME, mounted.append, 10_000)
+    probes = [bench.write(instance, ms_max=10_000) for _ in range(8)]
     bench.run(500)
-    stalled = sum(not a for a in answers)
-    assert 0 < stalled < 64
+    assert mounted == [], "a mount needs every group"
+    assert len({len(answers) for answers in probes}) == 1, "the guard block is one object: all or none"
     bench.run(2_500)
-    assert all(a == ["ok"] for a in answers)
+    assert mounted == ["ok"]
+    assert all(answers == ["ok"] for answers in probes)
 
 
 def test_a_daemon_that_dies_loudly_is_hardly_noticed() -> None:

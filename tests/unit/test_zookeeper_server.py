@@ -1,6 +1,7 @@
 """Files and command line of a node's ZooKeeper server."""
 
 import socket
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -91,6 +92,30 @@ def test_a_node_that_knew_voters_begins_no_ensemble(config: Config) -> None:
     assert not server.is_first(config)
 
 
+def test_only_the_ensembles_first_server_may_begin_with_no_data(config: Config) -> None:
+    mark = server.folder(config) / "data" / "initialize"
+    server.prepare(config, (N2,))
+    assert settings(config)["db.autocreate"] == "false"
+    assert not mark.exists()
+    server.prepare(config, (), begin=True)
+    assert mark.exists()
+    mark.unlink()
+    (mark.parent / "version-2").mkdir()
+    (mark.parent / "version-2" / "snapshot.0").touch()
+    server.prepare(config, (), begin=True)
+    assert not mark.exists(), "it began already"
+
+
+def test_a_server_whose_data_is_gone_finds_its_number_again(config: Config) -> None:
+    server.prepare(config, (N2,))
+    data = server.folder(config) / "data"
+    (data / "myid").unlink()
+    data.rmdir()
+    shell, flag, script, *words = server.command(config)
+    done = subprocess.run((shell, flag, script, *words[:2], "echo", "began"), capture_output=True, text=True, check=True)
+    assert (done.stdout, (data / "myid").read_text()) == ("began\n", "1\n")
+
+
 def test_no_secret_is_on_the_command_line(config: Config) -> None:
     words = " ".join(server.command(config))
     assert server.super_password(config) not in words
@@ -130,3 +155,11 @@ def test_a_server_that_does_not_answer_serves_nobody(config: Config) -> None:
     assert not status.serves
     assert status.mode == ""
     assert status.detail
+
+
+def test_who_listens_is_found_among_many_that_do_not(config: Config) -> None:
+    with socket.create_server(("127.29.0.7", 0)) as one:
+        port = one.getsockname()[1]
+        asked = [f"127.29.0.{number}:{port}" for number in range(1, 20)]
+        assert server.listening(asked, 2_000) == (f"127.29.0.7:{port}",)
+    assert server.listening(asked, 200) == ()

@@ -29,6 +29,7 @@ class Guard:
         self._processes = processes
         self._units = units
         self._tell = tell
+        self._early: dict[ServiceName, tuple[Epoch, int]] = {}
         self.rights = Deadlines(site.kernel, site.clock, self._right_ends, implicit)
 
     # -- rights -----------------------------------------------------------------------------------------------------
@@ -37,9 +38,20 @@ class Guard:
         """Give a right, or push it forward; one that would have ended already is none."""
         if until_ms > self._site.clock.now():
             self.rights.set(unit.name, max(until_ms, self.rights.get(unit.name) or 0))
+            unit.lapsed = False
             if not unit.armed:
                 unit.armed = True
                 self.refresh(unit)
+
+    def keep_early(self, effect: fx.ArmRight) -> None:
+        """Keep the right of a service that is not here yet for a start of exactly that epoch."""
+        self._early[effect.service] = (effect.epoch, effect.until_ms)
+
+    def arm_early(self, unit: Unit) -> None:
+        """Give a service that begins to start the right that came before it."""
+        epoch, until_ms = self._early.pop(unit.name, (Epoch(0), 0))
+        if epoch == unit.epoch:
+            self.arm(unit, until_ms)
 
     def push(self, unit: Unit, until_ms: int) -> None:
         """Push forward a right that was given; one that has ended stays ended."""
@@ -49,6 +61,7 @@ class Guard:
     def revoke(self, unit: Unit, action: Action) -> None:
         """End a right: the address goes off at once, whatever the processes do; they are suspended when they can be."""
         unit.armed = False
+        unit.lapsed = unit.state == "starting"
         self.rights.clear(unit.name)
         self.change(unit, action)
         self.address(unit, up=False)
@@ -84,13 +97,18 @@ class Guard:
             self.change(unit, "resumed")
             self.refresh(unit)
 
-    def _suspend(self, unit: Unit, suspension: int, expired: bool) -> None:
-        if unit.suspensions != suspension or self._units.get(unit.name) is not unit:
-            return
-        if unit.state == "running" and not unit.suspended:
+    def freeze(self, unit: Unit) -> None:
+        """Stop the processes of a service; it does nothing any more."""
+        if not unit.suspended:
             unit.suspended = True
             self.change(unit, "suspended")
             self.refresh(unit)
+
+    def _suspend(self, unit: Unit, suspension: int, expired: bool) -> None:
+        if unit.suspensions != suspension or self._units.get(unit.name) is not unit:
+            return
+        if unit.state == "running":
+            self.freeze(unit)
         if expired:
             self._tell(RightExpired(at_ms=self._site.clock.now(), service=unit.name, epoch=unit.epoch))
 

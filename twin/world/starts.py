@@ -42,6 +42,7 @@ class Starts:
         elif unit is None:
             unit = Unit(spec=spec, epoch=effect.epoch, instance=effect.instance)
             self._units[effect.service] = unit
+            self._guard.arm_early(unit)
             self._begin(unit, effect, emit)
         elif unit.epoch != effect.epoch or unit.instance != effect.instance:
             self._failed([(effect.op, emit)], "failed", f"epoch {unit.epoch} is still {unit.state} here")
@@ -65,8 +66,8 @@ class Starts:
         if unit.instance is None:
             self._launch(unit, attempt, 0)
             return
-        self._site.probes.write(
-            unit.instance, unit.spec.volume, 0, lambda how: run(self._mounted, unit, attempt, how), ms_max
+        self._site.probes.mount(
+            unit.instance, unit.spec.volume, lambda how: run(self._mounted, unit, attempt, how), ms_max
         )
 
     def _mounted(self, unit: Unit, attempt: int, how: str) -> None:
@@ -95,6 +96,8 @@ class Starts:
             unit.attempt += 1
             unit.state = "running"
             self._guard.change(unit, "started")
+            if unit.lapsed:
+                self._guard.freeze(unit)
             self._guard.refresh(unit)
             self._done(self._taken(unit), DONE)
 
@@ -161,8 +164,8 @@ class Starts:
             self._stopped(unit, attempt, True)
             return
         run = self._processes.run
-        self._site.probes.write(
-            unit.instance, unit.spec.volume, 0, lambda how: run(self._stopped, unit, attempt, how == "ok"), ms_max
+        self._site.probes.mount(
+            unit.instance, unit.spec.volume, lambda how: run(self._stopped, unit, attempt, how == "ok"), ms_max
         )
 
     def _stopped(self, unit: Unit, attempt: int, clean: bool) -> None:

@@ -83,14 +83,26 @@ class Storage:
     ) -> None:
         """Write through an instance: ``answer`` hears "ok", "refused" or "unanswered" once, unless the node dies.
 
-        ``payload`` 0 is a probe or a mount, any other a new value of the volume's register. "unanswered" (after
-        ``ms_max``) leaves the outcome open: the write may land later.
+        ``payload`` 0 is a probe, any other a new value of the volume's register. "unanswered" (after ``ms_max``) leaves
+        the outcome open: the write may land later.
         """
+        client = self._writer(instance, volume, answer)
+        if client is not None:
+            self.writes.submit(client, payload, answer, ms_max)
+
+    def mount(self, instance: Instance, volume: VolumeName, answer: Callable[[str], None], ms_max: int) -> None:
+        """Mount or unmount through an instance; answered as ``write``."""
+        client = self._writer(instance, volume, answer)
+        if client is not None:
+            self.writes.mount(client, answer, ms_max)
+
+    def _writer(self, instance: Instance, volume: VolumeName, answer: Callable[[str], None]) -> Client | None:
+        """The client behind an instance; one that does not exist (any more) is refused."""
         client = self.clients.get(instance.address)
         if client is None or client.volume != volume:
             self.kernel.after(self.times.refuse_ms.draw(self.stream), answer, "refused")
-        else:
-            self.writes.submit(client, payload, answer, ms_max)
+            return None
+        return client
 
     def last_payload(self, volume: VolumeName) -> int:
         """Return the register as the storage has it: the last payload accepted, 0 if there was none."""

@@ -103,9 +103,17 @@ class Writes:
         self.stalled = False
 
     def submit(self, client: Client, payload: int, answer: Callable[[str], None], ms_max: int) -> None:
-        """Send one write. A register (payload not 0) lies in one object and keeps its order; probes go everywhere."""
-        index = client.sent if payload == 0 else sum(client.volume.encode())
-        group = self._map.groups[index % len(self._map.groups)]
+        """Send one write: to the register (payload not 0), one object that keeps its order, or to the guard block."""
+        index = sum(client.volume.encode()) + (payload == 0)
+        self._submit(client, self._map.groups[index % len(self._map.groups)], payload, answer, ms_max)
+
+    def mount(self, client: Client, answer: Callable[[str], None], ms_max: int) -> None:
+        """Write what a mount writes: a little of everything, so that the slowest group decides."""
+        groups = self._map.groups
+        slowest = next((group for group in groups if not group.active), groups[client.sent % len(groups)])
+        self._submit(client, slowest, 0, answer, ms_max)
+
+    def _submit(self, client: Client, group: Group, payload: int, answer: Callable[[str], None], ms_max: int) -> None:
         write = Write(client, group, payload, answer, self._kernel.now + ms_max)
         client.sent += 1
         if client.shut or client.closed or client.dead:

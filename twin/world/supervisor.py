@@ -134,6 +134,8 @@ class Supervisor:
                 unit = self.units.get(effect.service)
                 if unit is not None and unit.epoch == effect.epoch:
                     self.guard.obey(unit, effect)
+                elif unit is None and isinstance(effect, fx.ArmRight):
+                    self.guard.keep_early(effect)
 
     # -- evidence ---------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class Unit(msgspec.Struct, kw_only=True):
 
     ``attempt`` counts changes of state and ``suspensions`` those of suspension, so that what was scheduled for an
     earlier one is ignored. ``waiting``: the ops to answer when the present start or stop ends. ``armed``: its right to
-    serve has not ended.
+    serve has not ended; ``lapsed``: it ended while the service was starting.
     """
 
     spec: ServiceSpec
@@ -45,6 +45,7 @@ class Unit(msgspec.Struct, kw_only=True):
     announced: bool = False
     suspensions: int = 0
     armed: bool = False
+    lapsed: bool = False
     memory: int = 0
     writing: bool = False
 
