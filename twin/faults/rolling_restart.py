@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from core.ids import NodeId
+from core.ids import BootId, NodeId
 from core.records import Lifecycle, NodeRecord, node_path
 from formats.load import PositiveMs
 from twin.faults.base import Fault, Strike
@@ -46,8 +46,15 @@ class _Round:
             self._wait(lambda: self._in_maintenance(node), lambda: self._reboot(node), self._fault.step_ms_max)
 
     def _reboot(self, node: NodeId) -> None:
-        self._world.power.chassis[node].reset()
-        self._wait(lambda: node in self._world.members(), self._go_on, self._fault.step_ms_max)
+        chassis = self._world.power.chassis[node]
+        before = chassis.boot_id
+        chassis.reset()
+        self._wait(lambda: self._is_back(node, before), self._go_on, self._fault.step_ms_max)
+
+    def _is_back(self, node: NodeId, before: BootId) -> bool:
+        """Whether the node is a member in a new boot; the session of the old one lives on for a moment."""
+        chassis = self._world.power.chassis[node]
+        return chassis.state == "up" and chassis.boot_id != before and node in self._world.members()
 
     def _go_on(self) -> None:
         self._take_back()
