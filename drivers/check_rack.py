@@ -124,8 +124,8 @@ def check_members(config: Config, members: Mapping[NodeId, MemberRecord]) -> Ite
     """What members say about themselves that a person should know."""
     for node, member in sorted(members.items()):
         if not member.storage_ok and with_volumes(config):
-            remedy = f"the storage network of {node}, and its keyring"
-            yield error("members", node, "does not reach the storage", remedy)
+            remedy = f"is the storage full (ceph health detail)? else the storage network of {node}, and its keyring"
+            yield error("members", node, "cannot write to the storage", remedy)
         if member.unfit:
             remedy = f"why it gave them up is in its journal; the mark lapses after {config.timing.unfit_ms // 1000} s"
             yield warning("members", node, f"unfit for {' '.join(member.unfit)}", remedy)

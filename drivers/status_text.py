@@ -115,7 +115,7 @@ def _remarks(rack: RackState, node: NodeId, member: MemberRecord | None) -> list
     said = [] if member.fit else ["takes nothing new"]
     said += [f"unfit for {' '.join(member.unfit)}"] if member.unfit else []
     volumes = any(spec.volume for spec in rack.services)
-    said += [] if member.storage_ok or not volumes else ["does not reach the storage"]
+    said += [] if member.storage_ok or not volumes else ["cannot write to the storage"]
     if rack.ensemble is not None and node in rack.ensemble.voters and not member.server:
         said.append("its ZooKeeper server has not caught up")
     return said

@@ -3,6 +3,7 @@
 Each runs in a thread of a small crew; what came of it is told in the port's loop.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -21,11 +22,14 @@ from drivers.zookeeper_session import Credential
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
 CREW = 4
 LOOK_MS = 150
 """How often a starting server is asked whether it serves."""
 START_MS_MAX = 120_000
 """A server that does not serve by then has failed to start."""
+FILES_MS = 5_000
+"""How often it is looked whether the files of a server that is to run are still there."""
 
 
 class NodeServices(Protocol):
@@ -45,15 +49,25 @@ class NodeServices(Protocol):
 
 
 class Errands:
-    """The errands of one agent. ``quorum``: whether this agent knows of one now."""
+    """The errands of one agent. ``quorum``: whether this agent knows of one now; ``voters``: the last it knew of."""
 
-    def __init__(self, config: Config, services: NodeServices, loop: Loop, quorum: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        services: NodeServices,
+        loop: Loop,
+        quorum: Callable[[], bool],
+        voters: Callable[[], tuple[NodeId, ...]] = tuple,
+    ) -> None:
         self.services = services
         self._config = config
         self._loop = loop
         self._quorum = quorum
+        self._voters = voters
         self._crew = Crew(loop, "zookeeper-errand", CREW)
         self._starting: OpId | None = None
+        self._runs = False
+        loop.after(FILES_MS, self._keep_files)
 
     @property
     def busy(self) -> bool:
@@ -71,6 +85,7 @@ class Errands:
             if problem is not None:
                 emit(problem)
                 return
+            self._runs = True
             self.services.run_server(server.command(self._config), str(server.log_file(self._config)))
             self._look(effect.op, end_ms, emit)
 
@@ -78,7 +93,7 @@ class Errands:
 
     def stop_server(self, effect: fx.StopServer, emit: Emit) -> None:
         """Stop the server and put its files aside."""
-        self._starting = None
+        self._starting, self._runs = None, False
 
         def put_aside() -> str:
             try:
@@ -109,6 +124,23 @@ class Errands:
         except OSError as error:
             return OpFailed(at_ms=now_ms(), op=effect.op, reason="failed", detail=str(error))
         return None
+
+    def _keep_files(self) -> None:
+        """Write the files of the server again if they are gone: it cannot start without, and nobody else looks."""
+        self._loop.after(FILES_MS, self._keep_files)
+        voters = self._voters()
+        if not self._runs or not voters or (server.folder(self._config) / "zoo.cfg").exists():
+            return
+        _LOG.error("the files of this node's ZooKeeper server are gone and are written again")
+
+        def write() -> str:
+            try:
+                server.prepare(self._config, voters)
+            except OSError as error:
+                return str(error)
+            return ""
+
+        self._crew.do(write, lambda error: _LOG.error("they cannot be written: %s", error) if error else None)
 
     def _look(self, op: OpId, end_ms: int, emit: Emit) -> None:
         def seen(status: server.Status) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from core.events import AnyEvent, RecordsChanged, SessionEnded, SessionOpened
-from core.ids import NO_SESSION, SessionId
+from core.ids import NO_SESSION, NodeId, SessionId
 from core.ports import Emit
 from core.records import ENSEMBLE, Change, EnsembleRecord
 from drivers import zookeeper_jute as jute
@@ -85,6 +85,11 @@ class Link:
         self.ready = False
         self._zxid = max(self._zxid, client.zxid)
         return client.leave()
+
+    @property
+    def voters(self) -> tuple[NodeId, ...]:
+        """The last voters that this node knew of; none if it never did."""
+        return self._voters
 
     def endpoints(self) -> tuple[str, ...]:
         """The servers to try now, in order: ``ADDRESS:PORT``."""

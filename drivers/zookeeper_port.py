@@ -44,7 +44,7 @@ class ZooKeeper:
         self._loop = Loop()
         self._link = Link(config, self._loop)
         self._requests = self._link.requests
-        self._errands = Errands(config, services, self._loop, lambda: self._link.ready)
+        self._errands = Errands(config, services, self._loop, lambda: self._link.ready, lambda: self._link.voters)
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="zookeeper", daemon=True)
         self._thread.start()

@@ -14,7 +14,7 @@ from drivers.lab.shell import NETNS, batch, call, inside
 
 Traffic = Literal["data", "storage", "all"]
 
-STORAGE_PORTS = "{ 3300, 6789-7568, 22000-22099 }"
+STORAGE_PORTS = "{ 3300, 6789, 6800-7300 }"
 """Where monitors and daemons of the storage listen."""
 
 _TABLE = "moxie_lab"
@@ -22,6 +22,16 @@ _SCRIPT = f"""
 table bridge {_TABLE} {{
   chain cuts {{
     type filter hook prerouting priority -300; policy accept;
+  }}
+}}
+"""
+
+
+_BLOCK = """
+table inet {table} {{
+  chain out {{
+    type filter hook output priority -300; policy accept;
+    tcp dport {port} drop
   }}
 }}
 """
@@ -202,6 +212,5 @@ def block_port(layout: Layout, node: NodeId, port: int, blocked: bool) -> None:
         if (NETNS / layout.netns(node)).exists():
             call(inside(layout.netns(node), ("nft", "delete", "table", "inet", table)), check=False)
         return
-    chain = "type filter hook output priority -300; policy accept;"
-    script = f"table inet {table} {{ chain out {{ {chain} tcp dport {port} drop; }} }}\n"
+    script = _BLOCK.format(table=table, port=port)
     call(inside(layout.netns(node), ("nft", "-f", "-")), script)

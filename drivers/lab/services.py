@@ -13,7 +13,8 @@ from core.ids import ServiceName
 from drivers.toml_text import toml_text
 from formats.catalog import Catalog, CatalogService, Health, Process
 
-FIRST_PORT = 7_100
+FIRST_PORT = 8_100
+"""Away from the storage's ports, which faults of the network tell traffic by."""
 REGISTER = Path(__file__).with_name("register.py")
 
 

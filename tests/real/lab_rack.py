@@ -3,6 +3,7 @@
 Timers are slower than a rack's, so that a busy machine is not taken for a broken one.
 """
 
+import itertools
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ from drivers.lab.shell import argv_of, call, state_of
 from drivers.operate import Wish, next_step
 from drivers.paint import Paint
 from drivers.status_text import status_text
+from drivers.zookeeper import Brief
 from formats.catalog import load_catalog
 from tests.real.require import require
 from trial.history import acknowledged, by_service, double_writers, linearizable, lost_writes
@@ -43,7 +45,12 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = ("ip", "nft", "nsenter", "unshare", "java", "ipmi_sim", "ceph-mon", "ceph-osd", "qemu-storage-daemon")
 PACKAGES = ("core", "drivers", "formats", "trial")
 TIMING = Timing(
-    session_timeout_ms=8_000, fresh_ms=2_000, withdraw_ms=500, suspect_ms=2_000, commit_ms_max=5_000, fence_ms_max=15_000
+    session_timeout_ms=8_000,
+    fresh_ms=2_000,
+    withdraw_ms=500,
+    suspect_ms=2_000,
+    commit_ms_max=5_000,
+    fence_ms_max=15_000,
 )
 SETTLE_MS_MAX = 240_000
 DB = ServiceName("mariadb")
@@ -72,7 +79,7 @@ class Seen:
     def gap_ms(self, service: ServiceName = DB) -> int:
         """The longest time between two good answers."""
         times = sorted(op.answered_ms for op in self.ops if op.service == service and op.outcome == "ok")
-        return max(after - before for before, after in zip(times, times[1:], strict=False))
+        return max(after - before for before, after in itertools.pairwise(times))
 
     def epochs(self, service: ServiceName = DB) -> set[Epoch]:
         """Under which epochs clients were answered."""
@@ -155,7 +162,7 @@ class HardLab:
 
     def settled(self) -> None:
         """Wait until the whole rack is as it should be."""
-        settle(self.rack, SETTLE_MS_MAX, lambda text: None)
+        settle(self.rack, SETTLE_MS_MAX, _quiet)
 
     def term(self, service: ServiceName = DB) -> TermRecord:
         found = self.rack.observer.term(service)
@@ -176,6 +183,10 @@ class HardLab:
     def agent(self, node: NodeId) -> int:
         """The process of a node's agent; 0 while there is none."""
         return self._process(node, is_agent)
+
+    def spare(self, node: NodeId) -> int:
+        """The process of the agent's substitute; 0 while there is none."""
+        return self._process(node, lambda argv: "--spare" in argv)
 
     def supervisor(self, node: NodeId) -> int:
         return self._process(node, lambda argv: "supervisor" in argv)
@@ -209,6 +220,14 @@ class HardLab:
         """Where a node's own programs are."""
         return self.scratch / "programs" / node
 
+    def raw(self, path: str) -> dict[str, Any]:
+        """A record as it is kept, with the fields that only another version knows."""
+        access = self.rack.observer.access
+        with Brief(list(access.servers().values()), access.config.tables.tls, 5_000) as brief:
+            _, seen = brief.get(path)
+        found: dict[str, Any] = msgspec.json.decode(seen.data) if seen is not None and seen.data else {}
+        return found
+
     def ceph_table(self) -> CephTable:
         """How the storage's administrator reaches it."""
         ceph = self.plan.ceph
@@ -234,6 +253,10 @@ class HardLab:
     def _writer(self, node: NodeId) -> int:
         shown = msgspec.json.decode((self.home(node) / "run" / "view.json").read_bytes())
         return next((pid for pid in processes_of(self.plan.layout, node) if _inner(pid) == shown["agent"]["pid"]), 0)
+
+    def reload(self, node: NodeId) -> None:
+        """Tell a node's supervisor that its configuration changed."""
+        os.kill(self.supervisor(node), signal.SIGHUP)
 
     def drain(self, node: NodeId) -> None:
         """Have a node give away what it holds, and wait until it is in maintenance."""

@@ -179,7 +179,7 @@ def test_what_members_say_of_themselves_is_passed_on(tmp_path: Path) -> None:
     config = node(tmp_path, ceph=CephAccess(conf=Path("/etc/ceph/ceph.conf")))
     members = {NodeId("n1"): member_record("n1", storage_ok=False), NodeId("n2"): member_record("n2", unfit=("db",))}
     found = "\n".join(bad(check_members(config, members)))
-    assert "error members n1: does not reach the storage" in found
+    assert "error members n1: cannot write to the storage" in found
     assert "warning members n2: unfit for db" in found
 
 
