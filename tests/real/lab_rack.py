@@ -20,6 +20,7 @@ import msgspec
 from core.ids import Epoch, NodeId, ServiceName
 from core.records import NodeRecord, TermRecord, node_path
 from core.specs import Timing
+from drivers.children import MARK
 from drivers.clock import now_ms
 from drivers.config import CephTable
 from drivers.lab.audit import Row, out_of_order, rows
@@ -199,6 +200,12 @@ class HardLab:
         pids = processes_of(self.plan.layout, node)
         return next((pid for pid in pids if wanted(argv_of(pid)) and state_of(pid) not in ("", "Z")), 0)
 
+    def running(self, node: NodeId) -> set[str]:
+        """The services of which processes run on a node."""
+        mark = f"{MARK}={self.home(node) / 'run'}:".encode()
+        found = [word for pid in processes_of(self.plan.layout, node) for word in _environment(pid)]
+        return {word.removeprefix(mark).decode() for word in found if word.startswith(mark)}
+
     def status(self) -> str:
         """What ``rack status`` says."""
         return status_text(self.rack.observer.state(), Paint(False))
@@ -281,6 +288,13 @@ class HardLab:
     def on(self, node: NodeId, *argv: str) -> str:
         """Run a command among a node's mounts, as the node's operating system sees them."""
         return call(("nsenter", f"--mount=/proc/{self.supervisor(node)}/ns/mnt", *argv))
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def _inner(pid: int) -> int:

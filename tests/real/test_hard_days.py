@@ -143,3 +143,60 @@ def test_an_agent_that_cannot_start_again_is_replaced_by_one_that_hands_over_cle
     print(f"its {what} was broken: no answer for {seen.gap_ms()} ms")
     broken.write_bytes(good)
     lab.until(lambda: lab.agent(holder) and holder in lab.members(), BACK_S_MAX, f"{holder} is back")
+
+
+# -- a configuration that changes --------------------------------------------------------------------------------------
+
+
+def test_a_good_new_configuration_is_taken_without_any_client_noticing(lab: HardLab) -> None:
+    holder, term, file = lab.holder(), lab.term(), lab.folder(lab.holder()) / "node.toml"
+    text = file.read_text(encoding="utf-8")
+    with lab.clients() as seen:
+        before, since_ms = lab.agent(holder), now_ms()
+        file.write_text(text.replace("[timing]", "[timing]\nunfit_ms = 61000"), encoding="utf-8")
+        lab.reload(holder)
+        lab.until(lambda: lab.said(holder, "agent", since_ms), 60, "a new agent says hello")
+        lab.until(lambda: lab.view_is_fresh(holder, before), 60, "it is a member")
+    nothing_failed(seen)
+    assert lab.term() == term
+    opened = [line.body for line in lines_of(lab.plan.layout, holder) if line.kind == "open"]
+    assert b'"unfit_ms":61000' in opened[-1]
+
+
+def test_a_bad_new_configuration_is_refused_with_all_that_is_wrong_and_the_agent_goes_on(lab: HardLab) -> None:
+    holder, file = lab.holder(), lab.folder(lab.holder()) / "node.toml"
+    good = file.read_text(encoding="utf-8")
+    with lab.clients() as seen:
+        before, since_ms = lab.agent(holder), now_ms()
+        bad = good.replace("metrics =", "metrix =").replace("[timing]", "[timing]\nfresh_mss = 1\nstall_ms = -5")
+        file.write_text(bad, encoding="utf-8")
+        lab.reload(holder)
+        lab.until(lambda: lab.said(holder, "configuration_refused", since_ms), 60, "it is refused")
+        file.write_text(good, encoding="utf-8")
+    (refused,) = lab.said(holder, "configuration_refused", since_ms)
+    assert all(any(word in problem for problem in refused["problems"]) for word in ("metrix", "fresh_mss", "stall_ms"))
+    assert lab.agent(holder) == before
+    nothing_failed(seen)
+
+
+def test_what_leaves_the_catalog_is_stopped_and_what_is_new_in_it_is_started(lab: HardLab) -> None:
+    node = lab.holder(SCHEDULER)
+    file = lab.folder(node) / "catalog.toml"
+    good = file.read_text(encoding="utf-8")
+    tables = tomllib.loads(good)
+    services = {str(table["name"]): table for table in tables["service"]}
+    cron = services["ntp"] | {"name": "cron", "health": {"kind": "none"}, "process": {"command": ["sleep", "86400"]}}
+    tables["service"] = [table for name, table in services.items() if name not in ("dns", SCHEDULER)] + [cron]
+    with lab.clients() as seen:
+        file.write_text(toml_text(tables), encoding="utf-8")
+        lab.reload(node)
+        lab.until(
+            lambda: {"ntp", "cron"} <= lab.running(node) and "dns" not in lab.running(node), 60, "the new catalog"
+        )
+        lab.until(lambda: SCHEDULER not in lab.running(node), 60, "the scheduler is stopped")
+        file.write_text(good, encoding="utf-8")
+        lab.reload(node)
+        lab.until(lambda: "cron" not in lab.running(node) and "dns" in lab.running(node), 60, "the old catalog")
+        lab.await_answers(seen, service=SCHEDULER)
+    assert seen.failed(DB) == []
+    assert seen.unsafe() == []
