@@ -1,4 +1,7 @@
-"""``python -m bench [NAME ...]``: run all benchmarks, or the named ones, and print their tables."""
+"""``python -m bench [NAME[=VALUE] ...]``: run the named benchmarks, or all but the long ones, and print their tables.
+
+A value is for those that take one: ``sessions=2`` measures for two minutes.
+"""
 
 import importlib
 import sys
@@ -12,18 +15,27 @@ BENCHMARKS = {
     "cold_start": "a cold rack of 1,000 nodes, dark to all joined",
     "lanl": "years of failures of one machine room",
     "placement": "placement",
+    "idle": "what a node costs that has nothing to do, on a lab of real processes",
+    "sessions": "agents' sessions against a real ensemble of three",
 }
+LONG = ("idle", "sessions")
+"""These need real servers (and ``idle`` root) and minutes, so they run only when they are named."""
 
 
-def main(names: list[str]) -> int:
-    """Run and print; 2 for an unknown name."""
-    unknown = [name for name in names if name not in BENCHMARKS]
+def main(words: list[str]) -> int:
+    """Run and print; 2 for an unknown name or a value that is no number."""
+    wanted = [word.partition("=")[::2] for word in words] or [(name, "") for name in BENCHMARKS if name not in LONG]
+    unknown = [name for name, _ in wanted if name not in BENCHMARKS]
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
-    for name in names or list(BENCHMARKS):
-        rows: Callable[[], Iterable[Row]] = importlib.import_module(f"bench.{name}").rows
-        print(show(BENCHMARKS[name], rows()), flush=True)
+    bad = [value for name, value in wanted if value and not (name in LONG and value.replace(".", "", 1).isdigit())]
+    if bad:
+        print(f"{', '.join(bad)}: allowed: minutes, for {' and '.join(LONG)}", file=sys.stderr)
+        return 2
+    for name, value in wanted:
+        rows: Callable[..., Iterable[Row]] = importlib.import_module(f"bench.{name}").rows
+        print(show(BENCHMARKS[name], rows(float(value)) if value else rows()), flush=True)
     return 0
 
 

@@ -1,17 +1,19 @@
 """A node's configuration, ``node.toml``, and the inventory of the rack it names, ``inventory.toml``."""
 
 import ipaddress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
+from core.errors import InputError
 from core.ids import DomainId, NodeId, RackId
 from core.journal import Opening
 from core.specs import NodeSpec, Timing
 from formats.catalog import Catalog, load_catalog
 from formats.load import MS_MAX, Name, PositiveMs, build, keys_of, read_toml
-from formats.problems import Problems, nearest, one_of
+from formats.problems import Problems, nearest, one_of, text_table
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -130,7 +132,7 @@ class NodeTables(msgspec.Struct, frozen=True, kw_only=True):
     boot_id_path: Path = Path("/proc/sys/kernel/random/boot_id")
     journal_mib: Size = 64
     restart_ms: PositiveMs = 100
-    give_up_ms: PositiveMs = 5_000
+    give_up_ms: PositiveMs = 900
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +171,10 @@ def load_config(path: Path) -> Config:
     Raises: InputError with every problem of the three.
     """
     problems = Problems(str(path))
-    tables = build(read_toml(path, "a node's configuration"), NodeTables, problems)
+    raw = read_toml(path, "a node's configuration")
+    tables = build(raw, NodeTables, problems)
+    if tables is None:
+        _timing(text_table(raw.get("timing")), problems)
     problems.check()
     assert tables is not None
     return complete(path, tables)
@@ -182,13 +187,22 @@ def complete(path: Path, tables: NodeTables) -> Config:
     """
     problems = Problems(str(path))
     tables = _absolute(tables, path.absolute().parent)
-    machines = load_inventory(tables.inventory)
-    if NodeId(tables.node) not in machines:
-        allowed = f"not in {tables.inventory}; allowed: {one_of(machines)}"
-        problems.add("node", tables.node, allowed, machines)
+    machines: dict[NodeId, Machine] = {}
+    catalog: Catalog | None = None
+    try:
+        machines = load_inventory(tables.inventory)
+        if NodeId(tables.node) not in machines:
+            allowed = f"not in {tables.inventory}; allowed: {one_of(machines)}"
+            problems.add("node", tables.node, allowed, machines)
+    except InputError as error:
+        problems.take(error)
     timing = _timing(tables.timing, problems)
-    catalog = load_catalog(tables.catalog)
+    try:
+        catalog = load_catalog(tables.catalog)
+    except InputError as error:
+        problems.take(error)
     problems.check()
+    assert catalog is not None
     return Config(file=path.absolute(), tables=tables, timing=timing, catalog=catalog, machines=machines)
 
 
@@ -227,7 +241,7 @@ def _check_address(value: str, key: str, problems: Problems) -> None:
         problems.add(key, value, 'allowed: an IP address such as "10.40.0.1"')
 
 
-def _timing(changes: dict[str, object], problems: Problems) -> Timing:
+def _timing(changes: Mapping[str, object], problems: Problems) -> Timing:
     known, found = keys_of(Timing), {}
     for name, value in changes.items():
         if name not in known:

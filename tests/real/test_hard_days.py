@@ -159,7 +159,7 @@ def test_a_good_new_configuration_is_taken_without_any_client_noticing(lab: Hard
         lab.until(lambda: lab.view_is_fresh(holder, before), 60, "it is a member")
     nothing_failed(seen)
     assert lab.term() == term
-    opened = [line.body for line in lines_of(lab.plan.layout, holder) if line.kind == "open"]
+    opened = [bytes(line.body) for line in lines_of(lab.plan.layout, holder) if line.kind == "open"]
     assert b'"unfit_ms":61000' in opened[-1]
 
 
@@ -185,7 +185,7 @@ def test_what_leaves_the_catalog_is_stopped_and_what_is_new_in_it_is_started(lab
     good = file.read_text(encoding="utf-8")
     tables = tomllib.loads(good)
     services = {str(table["name"]): table for table in tables["service"]}
-    cron = services["ntp"] | {"name": "cron", "health": {"kind": "none"}, "process": {"command": ["sleep", "86400"]}}
+    cron = services["ntp"] | {"name": "cron", "health": {"kind": "process"}, "process": {"command": ["sleep", "86400"]}}
     tables["service"] = [table for name, table in services.items() if name not in ("dns", SCHEDULER)] + [cron]
     with lab.clients() as seen:
         file.write_text(toml_text(tables), encoding="utf-8")
