@@ -1,6 +1,7 @@
 """Runs a scenario written down here through the command line, in a process of its own, and reads what it reports."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,3 +34,9 @@ def run(scenario: Path, *options: str) -> dict[str, Any]:
 def cpu_s() -> float:
     """CPU time of this process, in seconds; other work on the machine disturbs it less than wall time."""
     return time.process_time()
+
+
+def cpu_of(pid: int) -> float:
+    """Processor time of another process so far, in seconds, from the kernel's count of ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

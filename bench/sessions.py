@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.running import cpu_of
 from bench.table import Row
 from core import effects as fx
 from core.errors import InputError
@@ -190,7 +191,7 @@ class Rack:
 
     def cpu_s(self) -> float:
         """What the servers have used so far."""
-        return sum(_cpu_s(process.pid) for process in self._servers)
+        return sum(cpu_of(process.pid) for process in self._servers)
 
     def stop(self) -> None:
         """End the servers."""
@@ -378,9 +379,3 @@ def _await(condition: Callable[[], bool], seconds: float, what: str) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"not within {seconds:g} s: {what}")
         time.sleep(0.5)
-
-
-def _cpu_s(pid: int) -> float:
-    """Processor time of a process so far, from the kernel's count of ticks."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

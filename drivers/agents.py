@@ -23,8 +23,9 @@ QUICK_EXITS_MAX = 5
 """So many exits within ``STABLE_MS`` each, without a stable life between, and the agent counts as one that cannot come
 back, even if each said hello."""
 HOLD_LOOK_MS = 250
-RETRY_MS = 30_000
-"""After a hand-over the agent is tried again this often."""
+RETRY_MS, RETRY_MS_MAX = 5_000, 30_000
+"""After a hand-over the agent is tried again, first well before anybody would reset the node (``recover_ms``), then
+after pauses that double."""
 SPARE_MS = 3_000
 """The substitute is started this long after the agent: it must not slow it down."""
 END_MS = 2_000
@@ -34,6 +35,8 @@ HUNG_MS = 30_000
 """The first agent of a boot, which nobody waits for, is ended when it says nothing for so long."""
 HAND_OVER_MS_MAX = 120_000
 HAND_OVER = b"hand-over\n"
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+"""An agent's many threads, most of them the storage library's, do little: without this each gets memory of its own."""
 DONE, STEPPED_DOWN = 0, 75
 """Exit codes of an agent (``drivers.agent``): it ended as it was told; it must not go on, hand over at once."""
 SETTLED_MS = 5_000
@@ -64,6 +67,7 @@ class Agents:
         self._speaker = 0
         self._started_ms = 0
         self._delay_ms = life.restart_ms
+        self._retry_ms = RETRY_MS
         self._quick: deque[int] = deque(maxlen=QUICK_EXITS_MAX)
         self._patience: Timer | None = None
         self._next: Timer | None = None
@@ -100,6 +104,8 @@ class Agents:
     def _settled(self, pid: int) -> None:
         if self._speaker == pid:
             self._handed_over = False  # it came back to stay: what it takes on may have to be handed over again
+            self._retry_ms = RETRY_MS
+            self._start_spare()
 
     def leaving(self) -> None:
         """Note that the agent handed everything over."""
@@ -188,8 +194,12 @@ class Agents:
         if not self._handed_over and (code == STEPPED_DOWN or len(self._quick) == QUICK_EXITS_MAX):
             self._give_up("it stepped down" if code == STEPPED_DOWN else f"it ended {QUICK_EXITS_MAX} times in a row")
             return
-        self._start_after(RETRY_MS if self._handed_over else self._delay_ms)
+        self._start_after(self._next_retry_ms() if self._handed_over else self._delay_ms)
         self._delay_ms = min(2 * self._delay_ms, RESTART_MS_MAX)
+
+    def _next_retry_ms(self) -> int:
+        retry_ms, self._retry_ms = self._retry_ms, min(2 * self._retry_ms, RETRY_MS_MAX)
+        return retry_ms
 
     # -- giving up --------------------------------------------------------------------------------------------------
 
@@ -242,8 +252,10 @@ class Agents:
         if self._then is not None:
             self._finish()
         elif not self._closed:
-            self._start_after(HOLD_LOOK_MS if self._held else RETRY_MS)  # a hold ends when somebody lets it
-            self._loop.after(RETRY_MS, self._start_spare)
+            self._start_after(
+                HOLD_LOOK_MS if self._held else self._next_retry_ms()
+            )  # a hold ends when somebody lets it
+            self._loop.after(RETRY_MS_MAX, self._start_spare)
 
     def _finish(self) -> None:
         then, self._then = self._then, None
@@ -257,7 +269,7 @@ class Agents:
         if self._spare is None and not self._closed and self._then is None:
             self._spare = self._spawn(self._life.spare, self._spare_ended, talk=True)
             if self._spare is None:
-                self._loop.after(RETRY_MS, self._start_spare)
+                self._loop.after(RETRY_MS_MAX, self._start_spare)
 
     def _spare_ended(self, code: int) -> None:
         if self._substitute is not None and not self._substitute.alive:
@@ -266,13 +278,13 @@ class Agents:
         self._spare = None
         if not self._closed:
             log("spare_ended", detail=describe(code))
-            self._loop.after(SPARE_MS if code < 0 else RETRY_MS, self._start_spare)
+            self._loop.after(SPARE_MS if code < 0 else RETRY_MS_MAX, self._start_spare)
 
     # -- processes --------------------------------------------------------------------------------------------------
 
     def _spawn(self, argv: tuple[str, ...], ended: Callable[[int], None], talk: bool = False) -> Child | None:
         try:
-            return Child(self._loop, Born(argv=argv, env=dict(os.environ), talk=talk), ended)
+            return Child(self._loop, Born(argv=argv, env={**ENVIRONMENT, **os.environ}, talk=talk), ended)
         except OSError as error:
             log("agent_not_started", error=str(error))
             return None

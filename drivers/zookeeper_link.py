@@ -190,6 +190,8 @@ class Link:
         if isinstance(record, EnsembleRecord) and record.voters != self._voters:
             self._voters = record.voters
             _keep(lambda: self.kept.keep_voters(record.voters))
+            if len(record.voters) > 1:
+                _keep(lambda: server.has_grown(self._config))
             if self.client is not None:
                 self.client.set_endpoints(self.endpoints())
 

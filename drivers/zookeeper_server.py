@@ -72,6 +72,14 @@ def is_first(config: Config) -> bool:
     return (config.file.parent / FIRST_SERVER).exists() and not begun
 
 
+def has_grown(config: Config) -> None:
+    """Forget that the rack's ensemble begins here: from now on others know what it holds, whatever this node loses.
+
+    Raises: OSError.
+    """
+    (config.file.parent / FIRST_SERVER).unlink(missing_ok=True)
+
+
 def super_password(config: Config) -> str:
     """What changing the ensemble needs: derived from the rack's secret, so every node knows it and no file says it.
 

@@ -44,6 +44,8 @@ def _phase(effect: fx.AnyEffect) -> tuple[str, OpId]:
         return "attach_ms", effect.op
     if isinstance(effect, fx.StartService):
         return f"service_start_ms.{effect.service}", effect.op
+    if isinstance(effect, fx.StopService) and not effect.kill:
+        return f"service_stop_ms.{effect.service}", effect.op
     if isinstance(effect, fx.CloseSession):
         return "session_close_ms", effect.op
     if isinstance(effect, fx.ReadPower):

@@ -15,6 +15,7 @@ PHASES = {
     "attach_ms": "one opening of a volume, until its client instance is known",
     "mount_ms": "from the open volume to a mounted file system, journal replay included; a part of service_start_ms",
     "service_start_ms": "from the order to start to healthy, mount and recovery included",
+    "service_stop_ms": "from the order to stop to stopped, unmount included",
     "agent_restart_ms": "from the death of an agent process to its successor's first step",
     "reconnect_ms": "from a lost connection to the coordination service to the next answered request",
     "commit_ms": "one commit to the coordination service, from the question to the answer",

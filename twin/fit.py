@@ -38,6 +38,9 @@ RULES = (
 )
 """In order: what one rule fits, a later one takes off."""
 
+SERVICE_PHASES = ("service_start_ms", "service_stop_ms")
+"""The phases that the twin times for each service by itself."""
+
 _PHASE = re.compile(f"({'|'.join(PHASES)})(\\.[A-Za-z0-9_-]+)?")
 
 STRAY = 10
@@ -105,7 +108,7 @@ def _samples(outcomes: Sequence[Outcome]) -> dict[str, tuple[int, ...]]:
     for outcome in outcomes:
         for name, own in outcome.samples.items():
             phase = name.partition(".")[0]
-            found.setdefault(name if phase == "service_start_ms" else phase, []).extend(own)
+            found.setdefault(name if phase in SERVICE_PHASES else phase, []).extend(own)
     return {phase: tuple(sorted(own)) for phase, own in sorted(found.items())}
 
 
@@ -217,11 +220,13 @@ def _expiry(samples: Sequence[int], changes: _Changes) -> None:
 
 
 def _starts(usable: Mapping[str, Sequence[int]], changes: _Changes) -> None:
-    """Starts as they were measured: of each service, or of all; recovery was part of them."""
+    """Starts and stops as they were measured: of each service, or of all; recovery was part of the start."""
     for phase, own in usable.items():
         name, _, service = phase.partition(".")
-        if name == "service_start_ms":
-            entry = f"{SERVICE}.{service}" if service else SERVICE
+        entry = f"{SERVICE}.{service}" if service else SERVICE
+        if name == "service_stop_ms":
+            changes.spread(f"{entry}.stop_ms", phase, own)
+        elif name == "service_start_ms":
             changes.spread(f"{entry}.start_ms", phase, own)
             changes.fix(f"{entry}.recovery_ms", f"{phase}, which contains it", 0, len(own))
 

@@ -6,18 +6,13 @@ from pathlib import Path
 import msgspec
 
 from core import effects as fx
-from core.events import OpFailed, OpSucceeded, SessionOpened, Started
+from core.events import OpFailed, SessionOpened, Started
 from core.ids import NodeId
 from core.journal import Line, decode_effect, decode_event, read_lines
 from drivers.journal_file import segments
 from drivers.lab.layout import Layout
 from trial.marks import FaultMark, NoteMark
-
-_OPS: dict[type[fx.AnyEffect], str] = {
-    fx.FenceInstance: "fence_ms",
-    fx.OpenVolume: "attach_ms",
-}
-"""Operations whose time from order to success is a phase of its own (``trial.verdict.PHASES``)."""
+from trial.phases import phases_of
 
 
 def folder_of(layout: Layout, node: NodeId) -> Path:
@@ -43,6 +38,8 @@ class Said:
         for node in layout.nodes:
             lines = [line for line in lines_of(layout, node.id) if from_ms <= line.at_ms <= to_ms]
             self._read(node.id, lines)
+            for phase, own in phases_of(lines).items():
+                self.samples.setdefault(phase, []).extend(own)
             self._read_log(layout.home(node.id) / "log" / "supervisor.log", from_ms, to_ms)
         self.notes.sort(key=lambda note: (note.at_ms, note.by))
 
@@ -71,37 +68,28 @@ class Said:
             self.samples.setdefault(phase, []).append(value_ms)
 
     def _read(self, node: NodeId, lines: list[Line]) -> None:
-        asked: dict[int, tuple[str, int]] = {}
         broken_ms = -1
         for line in lines:
             if line.kind == "effect":
                 effect = decode_effect(line.body)
                 if isinstance(effect, fx.Note):
                     self.notes.append(_note(node, line.at_ms, effect))
-                phase = _OPS.get(type(effect))
-                if phase is not None:
-                    asked[int(getattr(effect, "op", 0))] = (phase, line.at_ms)
             elif line.kind == "event":
                 event = decode_event(line.body)
                 match event:
-                    case OpSucceeded() | OpFailed():
-                        phase, at_ms = asked.pop(int(event.op), ("", 0))
-                        if phase and isinstance(event, OpSucceeded):
-                            self._sample(phase, line.at_ms - at_ms)
-                        if isinstance(event, OpFailed) and event.reason == "unanswered" and broken_ms < 0:
-                            broken_ms = line.at_ms
+                    case OpFailed(reason="unanswered") if broken_ms < 0:
+                        broken_ms = line.at_ms
                     case SessionOpened(resumed=True) if broken_ms >= 0:
                         self._sample("reconnect_ms", line.at_ms - broken_ms)
                         broken_ms = -1
                     case Started():
-                        asked.clear()
                         broken_ms = -1
                         self._starts.setdefault(node, []).append(line.at_ms)
                     case _:
                         pass
 
     def _read_log(self, path: Path, from_ms: int, to_ms: int) -> None:
-        """How long mounts and starts took, from what the supervisor wrote."""
+        """How long mounts took, from what the supervisor wrote."""
         begun: dict[tuple[str, int], int] = {}
         try:
             lines = path.read_bytes().splitlines()
@@ -118,8 +106,7 @@ class Said:
             since_ms = begun.pop(key, -1)
             if since_ms >= 0 and said.kind != "starting":
                 self._sample(_STEPS[said.kind], said.at_ms - since_ms)
-            if said.kind != "running":
-                begun[key] = said.at_ms
+            begun[key] = said.at_ms
 
 
 class _Logged(msgspec.Struct, frozen=True):
@@ -131,7 +118,7 @@ class _Logged(msgspec.Struct, frozen=True):
     epoch: int = 0
 
 
-_STEPS = {"starting": "", "mounted": "mount_ms", "running": "service_start_ms"}
+_STEPS = {"starting": "", "mounted": "mount_ms"}
 """A service's way up as its supervisor tells it, and what each step measures."""
 
 

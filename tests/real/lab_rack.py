@@ -1,6 +1,7 @@
 """A lab of real nodes for one test module, whose nodes run programs of their own that a test may change or break.
 
-Timers are slower than a rack's, so that a busy machine is not taken for a broken one.
+Timers are slower than a rack's, so that a busy machine is not taken for a broken one; and no steward resets a node that
+is to come back by itself.
 """
 
 import itertools
@@ -52,6 +53,7 @@ TIMING = Timing(
     suspect_ms=2_000,
     commit_ms_max=5_000,
     fence_ms_max=15_000,
+    recover_ms=180_000,
 )
 SETTLE_MS_MAX = 240_000
 DB = ServiceName("mariadb")
@@ -287,7 +289,7 @@ class HardLab:
 
     def on(self, node: NodeId, *argv: str) -> str:
         """Run a command among a node's mounts, as the node's operating system sees them."""
-        return call(("nsenter", f"--mount=/proc/{self.supervisor(node)}/ns/mnt", *argv))
+        return call(("nsenter", f"--target={self.supervisor(node)}", "--mount", "--pid", *argv))
 
 
 def _environment(pid: int) -> list[bytes]:

@@ -6,13 +6,14 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from core import effects as fx
 from core.events import BeatAnswered, OpFailed, OpSucceeded, RightExpired, ServiceExited, Stopped
 from core.ids import Epoch, OpId
 from drivers.units import FAILURES_MAX
-from formats.catalog import CatalogService, Health, Process
+from formats.catalog import Catalog, CatalogService, Health, Process
 from tests.unit.supervising import CRON, DB, DNS, EPOCH, INSTANCE, VOLUME, Node, service
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("services")]
@@ -51,6 +52,21 @@ def serve(node: Node, right_ms: int = 60_000) -> None:
 def stopped(node: Node) -> list[bool]:
     """How each stop so far ended."""
     return [a.result.clean for a in node.of(OpSucceeded) if isinstance(a.result, Stopped)]
+
+
+# -- a catalog that changes --------------------------------------------------------------------------------------------
+
+
+def test_what_left_a_new_catalog_or_is_another_service_there_is_named_and_the_rest_goes_on(make: Make) -> None:
+    node = make()
+    node.send(node.start(), node.start(DNS))
+    node.settle()
+    db, cron, dns = (node.services[name] for name in (DB, CRON, DNS))
+    other = msgspec.structs.replace(db, spec=msgspec.structs.replace(db.spec, address="10.0.0.101"))
+    assert node.units.take(Catalog(name="same", services=(db, cron, dns))) == []
+    assert [unit.name for unit in node.units.take(Catalog(name="less", services=(db, cron)))] == [DNS]
+    assert [unit.name for unit in node.units.take(Catalog(name="new", services=(other, dns)))] == [DB]
+    assert {unit.state for unit in node.units.in_order()} == {"running"}
 
 
 # -- processes -----------------------------------------------------------------------------------------------------

@@ -112,7 +112,9 @@ def test_a_server_whose_data_is_gone_finds_its_number_again(config: Config) -> N
     (data / "myid").unlink()
     data.rmdir()
     shell, flag, script, *words = server.command(config)
-    done = subprocess.run((shell, flag, script, *words[:2], "echo", "began"), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        (shell, flag, script, *words[:2], "echo", "began"), capture_output=True, text=True, check=True
+    )
     assert (done.stdout, (data / "myid").read_text()) == ("began\n", "1\n")
 
 
@@ -163,3 +165,11 @@ def test_who_listens_is_found_among_many_that_do_not(config: Config) -> None:
         asked = [f"127.29.0.{number}:{port}" for number in range(1, 20)]
         assert server.listening(asked, 2_000) == (f"127.29.0.7:{port}",)
     assert server.listening(asked, 200) == ()
+
+
+def test_a_rack_that_has_grown_begins_nowhere_again(config: Config) -> None:
+    mark = config.file.parent / server.FIRST_SERVER
+    mark.touch()
+    server.has_grown(config)
+    server.has_grown(config)
+    assert not mark.exists()
