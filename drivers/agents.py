@@ -31,6 +31,9 @@ SPARE_MS = 3_000
 END_MS = 2_000
 START_SHARE = 4
 """An agent that starts and has not failed may take this many times ``give_up_ms``: a node that boots is busy."""
+MORE_PERCENT = 60
+"""By so much the time to say hello is prolonged, once, for a successor that runs: a busy machine starts it slowly, and
+there is still time to hand over before the session runs out."""
 HUNG_MS = 30_000
 """The first agent of a boot, which nobody waits for, is ended when it says nothing for so long."""
 HAND_OVER_MS_MAX = 120_000
@@ -60,7 +63,7 @@ class Agents:
     def __init__(self, loop: Loop, life: Life) -> None:
         self._loop = loop
         self._life = life
-        self._met = False
+        self._met = self._prolonged = False
         self._agent: Child | None = None
         self._spare: Child | None = None
         self._substitute: Child | None = None
@@ -89,7 +92,7 @@ class Agents:
         self._met = True
         self._speaker = pid
         if self._substitute is None or pid != self._substitute.pid:
-            self._left = False
+            self._left = self._prolonged = False
             self._be_patient_no_more()
             self._loop.after(SETTLED_MS, lambda: self._settled(pid))
 
@@ -214,6 +217,11 @@ class Agents:
     def _out_of_patience(self, ms: int) -> None:
         """Hand over; before the first agent there is nothing to hand over, and only one that hangs is ended."""
         self._patience = None
+        if self._met and self._agent is not None and self._agent.alive and not self._prolonged:
+            self._prolonged = True
+            more_ms = ms * MORE_PERCENT // 100
+            self._patience = self._loop.after(more_ms, lambda: self._out_of_patience(ms + more_ms))
+            return
         if self._met:
             self._give_up(f"no hello for {ms} ms")
             return
@@ -229,6 +237,7 @@ class Agents:
 
     def _give_up(self, why: str) -> None:
         self._be_patient_no_more()
+        self._prolonged = False
         if self._substitute is not None or self._closed:
             return
         self._handed_over = True

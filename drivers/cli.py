@@ -189,7 +189,7 @@ def _seed(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from drivers.access import load_access
-    from drivers.paint import Paint
+    from formats.paint import Paint
     from drivers.status import look, to_json
     from drivers.status_text import status_text
 
@@ -224,7 +224,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from drivers.access import load_access
     from drivers.check import check, exit_code, to_json
     from drivers.finding import findings_text
-    from drivers.paint import Paint
+    from formats.paint import Paint
 
     findings = check(load_access(arguments.config))
     sys.stdout.write(to_json(findings) if arguments.json else findings_text(findings, Paint(sys.stdout.isatty())))

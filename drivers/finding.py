@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from drivers.paint import Paint
+from formats.paint import Paint
 
 Severity = Literal["ok", "note", "warning", "error"]
 """ok: as it should be; note: good to know; warning: it works, not as well or as safely; error: unsafe, or broken."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from core.ids import NodeId
 from core.records import Instance, Lifecycle, MemberRecord
 from core.specs import ServiceSpec
-from drivers.paint import Paint
+from formats.paint import Paint
 from drivers.rack_state import RackState
 
 NODES_MAX = 60

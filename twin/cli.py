@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO, get_args
 import msgspec
 
 from core.errors import InputError
+from formats.paint import Paint
 from trial.junit import write_junit
 from trial.scenario import Fidelity, find_scenarios, why
 from trial.verdict import EXIT_CODES, Outcome, exit_code, to_json
@@ -26,7 +27,7 @@ from twin.explain import explain, to_text
 from twin.journals import read_journal
 from twin.scenario import Scenario, load_scenario
 from twin.story import Story
-from twin.timeline import Paint, clock, failover_lines, incident_lines, strip_lines, verdict_lines
+from twin.timeline import clock, failover_lines, incident_lines, strip_lines, verdict_lines
 
 if TYPE_CHECKING:
     from twin.run import Result

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from core.errors import InputError
+from formats.paint import Paint
 from trial.reports import Half, read_outcomes
 from twin.calibration import load
 from twin.compare import compare, to_json, to_text
 from twin.fit import fit, to_toml
 from twin.fit import to_text as fit_to_text
-from twin.timeline import Paint
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

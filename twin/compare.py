@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from core.errors import InputError
+from formats.paint import Paint
 from trial.expect import quantile
 from trial.reports import Half, half_of
 from trial.verdict import Failover, Outcome
 from twin.kolmogorov import p_value, statistic
-from twin.timeline import Paint
 
 PARTS = ("detect", "fence", "start", "total")
 """The phases of a failover and their sum, which is what clients feel and what is judged."""

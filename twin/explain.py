@@ -8,9 +8,10 @@ import msgspec
 from core.errors import InputError
 from core.ids import ServiceName
 from core.journal import Line
+from formats.paint import Paint
 from twin.chain import Move, moves
 from twin.facts import Fact, FactLog, read_facts
-from twin.timeline import Paint, clock
+from twin.timeline import clock
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from formats.paint import Paint
 from trial.verdict import Failover, Outcome
 from twin.story import Incident, Level, Story
 
@@ -16,51 +17,21 @@ _BAR = 48
 _SIGN_OF = {"up": " ", "joined": "─", "booting": "▒", "frozen": "~", "off": "·"}
 
 
-class Paint:
-    """Colours for a terminal, or none."""
-
-    def __init__(self, colours: bool) -> None:
-        self._colours = colours
-
-    def _code(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._colours and text else text
-
-    def strong(self, text: str) -> str:
-        return self._code("1", text)
-
-    def dim(self, text: str) -> str:
-        return self._code("2", text)
-
-    def good(self, text: str) -> str:
-        return self._code("32", text)
-
-    def bad(self, text: str) -> str:
-        return self._code("31", text)
-
-    def fault(self, text: str) -> str:
-        return self._code("1;31", text)
-
-    def heal(self, text: str) -> str:
-        return self._code("36", text)
-
-    def node(self, text: str) -> str:
-        return self._code("34", text)
-
-    def level(self, level: Level, text: str) -> str:
-        """Colour a text by how it should strike the reader."""
-        match level:
-            case "fault":
-                return self.fault(text)
-            case "heal":
-                return self.heal(text)
-            case "bad":
-                return self.bad(text)
-            case "good":
-                return self.good(text)
-            case "info":
-                return text
-            case "detail":
-                return self.dim(text)
+def toned(level: Level, text: str, paint: Paint) -> str:
+    """Colour a text by how it should strike the reader."""
+    match level:
+        case "fault":
+            return paint.fault(text)
+        case "heal":
+            return paint.heal(text)
+        case "bad":
+            return paint.bad(text)
+        case "good":
+            return paint.good(text)
+        case "info":
+            return paint.plain(text)
+        case "detail":
+            return paint.dim(text)
 
 
 def clock(at_ms: int) -> str:
@@ -129,7 +100,7 @@ _SIGNS: dict[Level, str] = {"fault": "!!", "heal": "<>", "bad": " -", "good": " 
 
 def _line(incident: Incident, paint: Paint) -> str:
     service = f"{incident.service}: " if incident.service else ""
-    text = paint.level(incident.level, f"{_SIGNS[incident.level]} {service}{incident.text}")
+    text = toned(incident.level, f"{_SIGNS[incident.level]} {service}{incident.text}", paint)
     return f"  {clock(incident.at_ms):>13}  {paint.node(f'{incident.node:<9}')} {text}"
 
 

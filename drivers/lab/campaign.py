@@ -26,6 +26,8 @@ from trial.verdict import Outcome, to_json
 
 Say = Callable[[str], None]
 
+VOTERS = 5
+"""What the twin's ensembles grow to: who is a minority, and whom a partition leaves without a quorum, hang on it."""
 LEAVES_TRACES = ("new_node", "operator_retire")
 """After these a rack is not what it was: the next run gets a new lab."""
 
@@ -84,6 +86,7 @@ class Campaign:
             vips=tuple(spec.address for spec in catalog.specs if spec.address),
             boot_ms=wanted.boot_ms,
             volumes=any(spec.volume for spec in catalog.specs),
+            voters=VOTERS,
         )
         plan = Blueprint(layout=layout, catalog=catalog, timing=scenario.timing, real_services=wanted.real_services)
         return msgspec.structs.replace(plan, layout=msgspec.structs.replace(layout, key=key_of(plan)))

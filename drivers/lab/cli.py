@@ -147,7 +147,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from drivers.lab.build import operator_of
     from drivers.lab.lab import find
     from drivers.lab.shell import enter
-    from drivers.paint import Paint
+    from formats.paint import Paint
     from drivers.status import look, to_json
     from drivers.status_text import status_text
 
@@ -163,7 +163,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from drivers.lab.campaign import Campaign, Wanted, runnable, summary
     from drivers.lab.lab import check_machine, only_one
     from drivers.lab.text import outcome_text
-    from drivers.paint import Paint
+    from formats.paint import Paint
     from trial.junit import write_junit
     from trial.verdict import exit_code, to_json
 

@@ -65,7 +65,10 @@ class Asker:
         self._numbers = numbers
         self._out = out
         self._line: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._late: dict[asyncio.Task[ClientOp], asyncio.StreamWriter] = {}
+        self._late: set[asyncio.Task[ClientOp]] = set()
+        self._talks: dict[asyncio.Task[ClientOp], asyncio.StreamWriter] = {}
+        self._sent: dict[int, int] = {}
+        self._closed = False
 
     async def run(self) -> None:
         """Ask for ever."""
@@ -84,12 +87,15 @@ class Asker:
             return False
         assert self._line is not None
         line, self._line = self._line, None
+        self._sent[number] = invoked_ms
         task = asyncio.create_task(self._talk(number, invoked_ms, *line))
+        self._talks[task] = line[1]
         done, _ = await asyncio.wait({task}, timeout=ANSWER_MS / 1_000)
         if not done:
-            self._late[task] = line[1]
+            self._late.add(task)
             task.add_done_callback(self._came_late)
             return False
+        del self._talks[task]
         op = task.result()
         self._record(op)
         if op.outcome == "ok":
@@ -97,11 +103,15 @@ class Asker:
         return op.outcome == "ok"
 
     def close(self) -> None:
-        """Hang up; what is under way stays without an answer."""
+        """Hang up; what is under way stays without an answer, and is written down so."""
         if self._line is not None:
             self._line[1].close()
-        for task in self._late:
+        for task, writer in self._talks.items():
             task.cancel()
+            writer.close()
+        for number, invoked_ms in tuple(self._sent.items()):
+            self._record(self._op(number, invoked_ms, "unknown" if self._kind == "write" else "failed"))
+        self._closed = True
 
     async def _connect(self) -> bool:
         try:
@@ -158,11 +168,15 @@ class Asker:
         )
 
     def _came_late(self, task: asyncio.Task[ClientOp]) -> None:
-        self._late.pop(task).close()
+        self._late.discard(task)
+        self._talks.pop(task).close()
         if not task.cancelled():
             self._record(task.result())
 
     def _record(self, op: ClientOp) -> None:
+        if self._closed:
+            return
+        self._sent.pop(int(op.op), None)
         self._out.write(msgspec.json.encode(op) + b"\n")
 
 

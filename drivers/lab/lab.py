@@ -26,6 +26,7 @@ from drivers.lab.observer import Observer
 from drivers.lab.rack import LabRack, bmc_of
 from drivers.lab.shell import call, enter, inside
 from drivers.lab.timeline import Timeline
+from drivers.seed import ensemble_size
 
 PROGRAMS = ("ip", "nft", "nsenter", "unshare", "setsid", "flock", "java", "ipmi_sim", "losetup", "mount", "ss")
 CEPH_PROGRAMS = ("ceph-mon", "ceph-osd", "ceph-mgr", "ceph-authtool", "monmaptool", "qemu-storage-daemon", "mkfs.ext4")
@@ -141,7 +142,7 @@ def boot(rack: LabRack, say: Say, from_one: bool = False) -> None:
     plugged = [node for node in layout.nodes if node.plugged]
     power.power_on(layout, plugged[0].id)
     end_ms = now_ms() + SETTLE_MS_MAX
-    while not rack.observer.seed(min(layout.voters, len(layout.nodes))):
+    while not rack.observer.seed(min(layout.voters, ensemble_size(len(plugged)))):
         if now_ms() > end_ms:
             raise LabFailure(f"the first node's ZooKeeper server does not serve; see {layout.home(plugged[0].id)}")
         time.sleep(LOOK_MS / 1_000)

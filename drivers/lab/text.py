@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from drivers.paint import Paint
+from formats.paint import Paint
 from trial.marks import FaultMark, Marks, NoteMark
 from trial.verdict import Outcome
 

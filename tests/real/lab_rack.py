@@ -35,10 +35,10 @@ from drivers.lab.rack import LabRack, is_agent
 from drivers.lab.services import Endpoint, endpoints
 from drivers.lab.shell import argv_of, call, state_of
 from drivers.operate import Wish, next_step
-from drivers.paint import Paint
 from drivers.status_text import status_text
 from drivers.zookeeper import Brief
 from formats.catalog import load_catalog
+from formats.paint import Paint
 from tests.real.require import require
 from trial.history import acknowledged, by_service, double_writers, linearizable, lost_writes
 from trial.marks import ClientOp

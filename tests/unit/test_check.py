@@ -27,7 +27,7 @@ from drivers.check_rack import (
 from drivers.config import BmcTable, CephTable, Config, Machine, load_config
 from drivers.finding import Finding, count, error, findings_text, ok, warning
 from drivers.init import CephAccess, node_folder, operator_file, prepare
-from drivers.paint import Paint
+from formats.paint import Paint
 from tests.unit.made_rack import member_record, plan, rack_state
 
 WITH_VOLUME = 'name = "x"\n[[service]]\nname = "db"\nrun = "singleton"\nvolume = "db"\nfence = "storage"\n'

@@ -14,9 +14,9 @@ from core.ids import BootId, DomainId, Epoch, NodeId, OpId, RackId, ServiceName,
 from core.journal import Opening, encode, write_line
 from core.records import Change, Instance, LeaseRecord, TermRecord, lease_path, term_path
 from core.specs import NodeSpec, ServiceSpec, Timing
+from formats.paint import Paint
 from twin.explain import explain, to_text
 from twin.journals import read_journal
-from twin.timeline import Paint
 
 DB = ServiceName("mariadb")
 VOLUME = VolumeName("mariadb-data")

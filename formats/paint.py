@@ -35,6 +35,12 @@ class Paint:
     def node(self, text: str) -> str:
         return self._code("34", text)
 
+    def fault(self, text: str) -> str:
+        return self._code("1;31", text)
+
+    def heal(self, text: str) -> str:
+        return self._code("36", text)
+
     def plain(self, text: str) -> str:
         return harmless(text)
 
@@ -49,7 +55,7 @@ class Paint:
         return len(_CODES.sub("", text))
 
     def _code(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{harmless(text)}\x1b[0m" if self._colours and text else harmless(text)
+        return f"\x1b[{code}m{self.cell(text)}\x1b[0m" if self._colours and text else harmless(text)
 
 
 def harmless(text: str) -> str:
