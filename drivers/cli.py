@@ -189,9 +189,9 @@ def _seed(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from drivers.access import load_access
-    from formats.paint import Paint
     from drivers.status import look, to_json
     from drivers.status_text import status_text
+    from formats.paint import Paint
 
     access = load_access(arguments.config)
     paint = Paint(sys.stdout.isatty())

@@ -7,6 +7,7 @@ import msgspec
 from core.errors import InputError
 from core.records import CLUSTER, AnyRecord, Change, ClusterRecord, ServiceRecord, service_path
 from drivers.access import Access
+from drivers.ceph import Ceph, CephError
 from drivers.config import Config
 from drivers.zookeeper_operator import Operator, Unreachable
 
@@ -51,6 +52,31 @@ def seed(operator: Writer, config: Config) -> tuple[str, ...]:
     return tuple(said)
 
 
+def make_volumes(config: Config) -> tuple[str, ...]:
+    """Make the images of the catalog's volumes that are not there yet; nothing else ever makes one.
+
+    An agent that finds no image fails to open it: an empty database in place of a lost one would be worse.
+
+    Raises: InputError if the storage cannot be reached.
+    """
+    table, wanted = config.tables.ceph, [spec.volume for spec in config.catalog.specs if spec.volume]
+    if not wanted:
+        return ()
+    if table is None:
+        return (f"did not make {', '.join(wanted)}: {config.file} has no [ceph] table; make them with rbd create",)
+    ceph = Ceph(table)
+    try:
+        ceph.connect()
+        made = [volume for volume in wanted if ceph.ensure_volume(volume, table.volume_mib << 20)]
+    except CephError as error:
+        raise InputError(
+            [f"{config.file}: [ceph]: {error.detail}; needed: a storage that answers client.{table.user}"]
+        ) from None
+    finally:
+        ceph.close()
+    return tuple(f"made volume {volume} of {table.volume_mib} MiB" for volume in made)
+
+
 def _kept(old: AnyRecord | None, new: AnyRecord) -> AnyRecord:
     """The new record with what the rack itself keeps in the old one."""
     if isinstance(old, ClusterRecord) and isinstance(new, ClusterRecord):
@@ -66,6 +92,7 @@ def seed_rack(access: Access) -> tuple[str, ...]:
     try:
         with Operator(access.config) as operator:
             said = seed(operator, access.config)
+            said += make_volumes(access.config)
     except Unreachable as error:
         remedy = "start 'rack supervisor' on the first node, and wait until 'rack status' answers"
         raise InputError([f"the ensemble cannot be reached ({error}); {remedy}"]) from None

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from core.ids import NodeId
 from core.records import Instance, Lifecycle, MemberRecord
 from core.specs import ServiceSpec
-from formats.paint import Paint
 from drivers.rack_state import RackState
+from formats.paint import Paint
 
 NODES_MAX = 60
 """Nodes that a table lists; of a larger rack only those that are not simply joined, and a count of the others."""

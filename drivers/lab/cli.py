@@ -147,9 +147,9 @@ def _status(arguments: argparse.Namespace) -> int:
     from drivers.lab.build import operator_of
     from drivers.lab.lab import find
     from drivers.lab.shell import enter
-    from formats.paint import Paint
     from drivers.status import look, to_json
     from drivers.status_text import status_text
+    from formats.paint import Paint
 
     _needs_root()
     layout = find(arguments.name, arguments.dir.absolute())
