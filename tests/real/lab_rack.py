@@ -58,6 +58,8 @@ TIMING = Timing(
 SETTLE_MS_MAX = 240_000
 DB = ServiceName("mariadb")
 EVERY_MS = 20
+HANG_UP_MS = 50
+"""What is without an answer and ends so shortly before the history does was cut off by the clients themselves."""
 ANSWER_S_MAX = 60.0
 LOOK_S = 0.1
 
@@ -75,9 +77,11 @@ class Seen:
         """The operations on a service that have ended by now."""
         return [op for op in read_history(self.file) if op.service == service]
 
-    def failed(self, service: ServiceName = DB) -> list[ClientOp]:
-        """The operations that were not answered well."""
-        return [op for op in self.ops if op.service == service and op.outcome != "ok"]
+    def failed(self, *services: ServiceName) -> list[ClientOp]:
+        """The operations that were not answered well, without those under way when the clients hung up."""
+        end_ms = max((op.answered_ms for op in self.ops), default=0)
+        bad = [op for op in self.ops if op.outcome != "ok" and (op.service in services or not services)]
+        return [op for op in bad if op.node or op.answered_ms < end_ms - HANG_UP_MS]
 
     def gap_ms(self, service: ServiceName = DB) -> int:
         """The longest time between two good answers."""

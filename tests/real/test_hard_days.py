@@ -46,7 +46,7 @@ def _settled(lab: HardLab) -> None:
 
 
 def nothing_failed(seen: Seen) -> None:
-    assert [op for op in seen.ops if op.outcome != "ok"] == []
+    assert seen.failed() == []
     assert seen.unsafe() == []
 
 

@@ -42,7 +42,7 @@ def _settled(lab: HardLab) -> None:
 
 
 def nothing_failed(seen: Seen) -> None:
-    assert [op for op in seen.ops if op.outcome != "ok"] == []
+    assert seen.failed() == []
     assert seen.unsafe() == []
 
 
