@@ -52,7 +52,7 @@ demo: setup ## a rack loses the node that holds its database: timeline, verdict 
 
 test: setup packages ## all tests; on Debian, as root, with real servers
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not real"
-	@$(BIN)/python -m pytest $(REAL_ARGS) -m real
+	@$(BIN)/python -m pytest $(REAL_ARGS) -m "real and not hard"
 
 packages: ## install the Debian packages that real servers need (as root on Debian; otherwise nothing)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -63,7 +63,8 @@ packages: ## install the Debian packages that real servers need (as root on Debi
 		fi; \
 	fi
 
-lab: setup packages ## every scenario that has a real counterpart, on real ZooKeeper, BMCs and Ceph (root; about an hour)
+lab: setup packages ## lost disks, broken agents, and every scenario with a real counterpart, on real servers (root; about an hour)
+	@$(BIN)/python -m pytest $(REAL_ARGS) -m hard
 	@$(BIN)/rack lab run --all --json $(LAB_ARGS)
 
 quick: setup ## unit and tidy tests only

@@ -31,9 +31,9 @@ SPARE_MS = 3_000
 END_MS = 2_000
 START_SHARE = 4
 """An agent that starts and has not failed may take this many times ``give_up_ms``: a node that boots is busy."""
-MORE_PERCENT = 60
+MORE_PERCENT = 100
 """By so much the time to say hello is prolonged, once, for a successor that runs: a busy machine starts it slowly, and
-there is still time to hand over before the session runs out."""
+a slow one that comes is worth more than a substitute in time."""
 HUNG_MS = 30_000
 """The first agent of a boot, which nobody waits for, is ended when it says nothing for so long."""
 HAND_OVER_MS_MAX = 120_000

@@ -21,7 +21,7 @@ from drivers.zookeeper import Brief
 from drivers.zookeeper_session import Credential
 from tests.real.lab_rack import DB, HardLab, Seen, hard_lab
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.real, pytest.mark.hard, pytest.mark.slow, pytest.mark.xdist_group("lab")]
 
 BACK_S_MAX = 90.0
 HELD_MS_MAX = 4_000
