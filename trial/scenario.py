@@ -1,6 +1,6 @@
 """Scenario files: what goes wrong in which rack, and what must come of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Generic, Literal
 
@@ -21,7 +21,9 @@ from trial.verdict import Verdict
 FILE_NAME = "scenario.toml"
 
 Start = Literal["warm", "first", "dark"]
-Fidelity = Literal["protocol", "capacity"]
+Fidelity = Literal["protocol", "campaign", "capacity"]
+"""What a run of the twin makes events of: every message; every message of a change, while the beats of a healthy path
+go without; or only changes, with news of joining nodes gathered for a second."""
 Number = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
@@ -73,10 +75,15 @@ class TraceTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScenarioTables(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole scenario file; faults and timing are checked against their own schemas."""
+    """A whole scenario file; faults and timing are checked against their own schemas.
+
+    ``nodes`` and ``services`` name the part of the rack and of the catalog that takes part; empty: all of it.
+    """
 
     rack: str | SyntheticRack
     catalog: str
+    nodes: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
     duration_ms: PositiveMs
     seed: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 1
     start: Start = "warm"
@@ -123,10 +130,18 @@ def load_scenario(path: Path, faults: Mapping[str, type[F]]) -> Scenario[F]:
     """
     file = path / FILE_NAME if path.is_dir() else path
     raw = read_toml(file, f"a scenario file, or a folder with {FILE_NAME}")
+    return scenario_of(raw, file, faults, why(file))
+
+
+def scenario_of(raw: Mapping[str, object], file: Path, faults: Mapping[str, type[F]], reason: str) -> Scenario[F]:
+    """Make a scenario of the tables of a file, whether it has been written or not; ``reason`` is its why.
+
+    Raises: InputError with every problem of the tables, the rack and the catalog.
+    """
     problems = Problems(str(file))
     tables = build(raw, ScenarioTables, problems)
-    rack = _rack(raw.get("rack"), file, problems)
-    catalog = _catalog(raw.get("catalog"), file, problems)
+    rack = _part_of_rack(_rack(raw.get("rack"), file, problems), raw.get("nodes"), problems)
+    catalog = _part_of_catalog(_catalog(raw.get("catalog"), file, problems), raw.get("services"), problems)
     if rack is not None and catalog is not None:
         fit = Problems(str(_find(str(raw["catalog"]), file) or raw["catalog"]))
         check_fit(catalog, rack.specs, fit)
@@ -142,7 +157,7 @@ def load_scenario(path: Path, faults: Mapping[str, type[F]]) -> Scenario[F]:
     return Scenario(
         name=file.parent.name if file.name == FILE_NAME else file.stem,
         path=file,
-        why=why(file),
+        why=reason,
         seed=tables.seed,
         rack=rack,
         catalog=catalog,
@@ -198,6 +213,36 @@ def _find(name: str, file: Path) -> Path | None:
         if (base / name).exists():
             return base / name
     return None
+
+
+def _part_of_rack(rack: RackFile | None, names: object, problems: Problems) -> RackFile | None:
+    """The servers that take part, with all switches and PDUs."""
+    if rack is None or not isinstance(names, list) or not names:
+        return rack
+    _known("nodes", names, [str(node) for node in rack.node_ids], problems)
+    kept = tuple(server for server in rack.nodes if server.id in names)
+    return msgspec.structs.replace(rack, nodes=kept) if kept else rack
+
+
+def _part_of_catalog(catalog: Catalog | None, names: object, problems: Problems) -> Catalog | None:
+    """The services that take part; none may need one that does not."""
+    if catalog is None or not isinstance(names, list) or not names:
+        return catalog
+    _known("services", names, [str(name) for name in catalog.names], problems)
+    kept = tuple(service for service in catalog.services if service.spec.name in names)
+    for service in kept:
+        for need in service.spec.needs:
+            if need not in names:
+                problems.add("services", service.spec.name, f"needs {need}; allowed: with it, or without both")
+    return msgspec.structs.replace(catalog, services=kept) if kept else catalog
+
+
+def _known(key: str, names: Sequence[object], allowed: Sequence[str], problems: Problems) -> None:
+    for index, name in enumerate(names):
+        if isinstance(name, str) and name not in allowed:
+            problems.add(f"{key}[{index}]", name, f"no such name; allowed: {one_of(allowed)}", allowed)
+        elif name in names[:index]:
+            problems.add(f"{key}[{index}]", name, "named twice; allowed: each once")
 
 
 def _rack(value: object, file: Path, problems: Problems) -> RackFile | None:

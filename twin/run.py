@@ -49,10 +49,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of a run and its story."""
+    """The outcome of a run, its story, and what really happened in it."""
 
     outcome: Outcome
     story: Story
+    truth: Truth
 
 
 def run(
@@ -122,7 +123,7 @@ class _Run:
         outcome = self._outcome(singletons)
         heal_ms = scenario.duration_ms if world.kernel.now > scenario.duration_ms else 0
         story = tell(world.truth, world.nodes, singletons, heal_ms, scenario.name, scenario.why)
-        return Result(outcome=outcome, story=story)
+        return Result(outcome=outcome, story=story, truth=world.truth)
 
     def _attempt(self) -> None:
         """Run both phases; an error in the core or the world is a verdict, so that a report can still be written."""

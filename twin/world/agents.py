@@ -80,7 +80,7 @@ class Around(msgspec.Struct, kw_only=True):
     netboot: NetbootPort
     configured: Callable[[NodeId], bool]
     storage_seen: Callable[[NodeId], bool]
-    capacity: bool
+    implicit: bool
     check_every: int
     check: Callable[[Brain], None]
 
@@ -213,7 +213,7 @@ class AgentSlot:
             clock=around.clock,
             recorder=around.recorder,
             implicit=supervisor.evidence.implicit,
-            refreshed=supervisor.refreshed if around.capacity else _nothing,
+            refreshed=supervisor.refreshed if around.implicit else _nothing,
             on_note=self._note,
             on_exit=self._exited,
             on_step=self._look if around.check_every else None,

@@ -90,7 +90,7 @@ class Setting(msgspec.Struct, kw_only=True):
     processes: Processes
     probes: Probes
     checks: Checks | None = None
-    capacity: bool = False
+    implicit: bool = False
     agent_paused: bool = False
 
 
@@ -155,7 +155,7 @@ class Evidence:
 
     def _is_slow(self, beat: Beat) -> bool:
         explicit_for_ms = self._setting.kernel.now - beat.explicit_ms
-        return self._setting.capacity and not beat.implicit and explicit_for_ms > DEAD_MS
+        return self._setting.implicit and not beat.implicit and explicit_for_ms > DEAD_MS
 
     def _of(self, service: str) -> list[Beat]:
         name = ServiceName(service)
@@ -206,7 +206,7 @@ class Evidence:
         if beat.implicit:
             return
         beat.asked_ms = max(beat.asked_ms, asked_ms)
-        beat.implicit = self._setting.capacity and self._healthy(beat)
+        beat.implicit = self._setting.implicit and self._healthy(beat)
         if beat.implicit:
             beat.begun_ms = self._setting.kernel.now
         if beat.order.kind == "storage":

@@ -36,7 +36,7 @@ class Supervisor:
             clock=site.clock,
             processes=self.processes,
             probes=site.probes,
-            capacity=site.capacity,
+            implicit=site.implicit,
         )
         self.evidence = Evidence(self._setting, self)
         self.guard = Guard(site, self.processes, self.units, self.tell, self.evidence.implicit)
@@ -77,7 +77,7 @@ class Supervisor:
 
     def refreshed(self) -> tuple[BeatAnswered, ...]:
         """What implicit beats have to tell before any other event (see ``Evidence.refreshed``)."""
-        return self.evidence.refreshed() if self.site.capacity else ()
+        return self.evidence.refreshed() if self.site.implicit else ()
 
     # -- the life of the node ---------------------------------------------------------------------------------------
 

@@ -93,4 +93,4 @@ class Site(msgspec.Struct, kw_only=True):
     dirty: dict[VolumeName, bool]
     visible: Callable[[NodeId], bool]
     on_explicit: Callable[[NodeId, ServiceName], None]
-    capacity: bool = False
+    implicit: bool = False

@@ -13,6 +13,7 @@ from core.specs import NodeSpec, ServiceSpec, Timing
 from formats.catalog import Catalog
 from formats.hardware import RackFile
 from trial.marks import FaultMark
+from trial.scenario import Fidelity
 from twin import calibration as calibrations
 from twin.calibration import Calibration
 from twin.checkers import Setup
@@ -35,13 +36,12 @@ from twin.world.supervisor import Supervisor
 from twin.world.unit import Sickness, Site
 from twin.world.zookeeper import Ensemble
 
-Fidelity = Literal["protocol", "capacity"]
 Start = Literal["warm", "first", "dark"]
 R = TypeVar("R")
 
 COALESCE_MS = 1_000
 """In capacity fidelity news of joining nodes wait this long for more of them."""
-CHECK_EVERY = {"protocol": 1, "capacity": 64}
+CHECK_EVERY: dict[Fidelity, int] = {"protocol": 1, "campaign": 1, "capacity": 64}
 """Steps of one machine between two looks at its invariants."""
 
 
@@ -145,7 +145,7 @@ class World:
             netboot=self.netboot.port(node),
             configured=self.ensemble.configured,
             storage_seen=self.storage.reachable,
-            capacity=self.fidelity == "capacity",
+            implicit=self.fidelity != "protocol",
             check_every=CHECK_EVERY[self.fidelity],
             check=lambda machine: invariants.check(machine.view(), opening),
         )
@@ -301,7 +301,7 @@ class World:
             dirty=self._dirty,
             visible=self._visible.__getitem__,
             on_explicit=self._explicit,
-            capacity=self.fidelity == "capacity",
+            implicit=self.fidelity != "protocol",
         )
         supervisor = Supervisor(site)
         self.supervisors[node] = supervisor
