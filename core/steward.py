@@ -59,7 +59,7 @@ def review(b: Brain) -> None:
         _let_go(b, node)
     for node in wanted:
         if node not in wards:
-            wards[node] = Ward(node=node)
+            wards[node] = Ward(node=node, patient=not _saw_it_leave(b, node))
             b.emit(fx.Mirror(path=node_path(node), depth="one"))
             b.emit(fx.Mirror(path=power_path(node), depth="one"))
     listening = [node for node in wanted if node in b.members]
@@ -68,6 +68,13 @@ def review(b: Brain) -> None:
         b.emit(fx.ListenTo(nodes=tuple(listening)))
     for node in wanted:
         tend(b, wards[node])
+
+
+def _saw_it_leave(b: Brain, node: NodeId) -> bool:
+    """Whether the node was a member while we were: then we know since when it has been away."""
+    record = b.record(node_path(node))
+    presence = b.state.mirror.get(member_path(record.rack, node)) if isinstance(record, NodeRecord) else None
+    return presence is not None and presence.data is None
 
 
 def _let_go(b: Brain, node: NodeId) -> None:
