@@ -136,6 +136,10 @@ def _decide(b: Brain, ward: Ward, on: bool) -> None:
         ward.patient = False
         b.timer_in(f"ward/{ward.node}", b.timing.boot_ms_max)
         return
+    if on and record.state in (L.POWERING, L.RECOVERING) and ward.power is not None and ward.power.action == "on":
+        ward.fence = False
+        _powered(b, ward)  # it was off when the order was committed: what runs there now has booted since
+        return
     ward.action = "cycle" if on else "on"
     ward.fence = on
     work = b.state.domains.get(record.power_domain)

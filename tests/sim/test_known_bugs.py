@@ -104,6 +104,37 @@ BUGS = (
         ),
         broken="power_dated",
     ),
+    KnownBug(
+        scenario="known-chassis-already-off",
+        back=(
+            Change(
+                "core/singleton.py",
+                's.op = b.read(ME, s.name, "mark", (power_path(before.holder),))',
+                's.op = b.op(ME, s.name, "mark")\n'
+                "        limit = b.now + b.timing.power_ms_max\n"
+                "        node = before.holder\n"
+                '        b.emit(fx.PowerOrder(op=s.op, node=node, action="off", generation=1, deadline_ms=limit))',
+            ),
+            Change(
+                "twin/world/bmc.py",
+                "self._after_command(order.node, lambda: self._read_back(order, answer))",
+                'answer.fail("failed", "the BMC answered with an error")',
+            ),
+        ),
+        broken="unavailable_ms.scheduler",
+    ),
+    KnownBug(
+        scenario="known-orphaned-claim",
+        back=(
+            Change(
+                "core/singleton.py",
+                '            b.note("claim_unanswered", s.name, epoch=s.epoch)\n            settle(b, s)',
+                '            b.note("claim_unanswered", s.name, epoch=s.epoch)\n            move(s, "lost", b.now)',
+            ),
+            Change("core/election.py", "lease.session == b.state.session and", "lease.session == 0 and"),
+        ),
+        broken="unavailable_ms.mariadb",
+    ),
 )
 
 
