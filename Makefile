@@ -21,7 +21,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick packages lab fidelity model check fmt golden bench docs wheel clean
+.PHONY: help setup demo test quick packages swarm nightly lab fidelity model check fmt golden bench docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,17 @@ packages: ## install the Debian packages that real servers need (as root on Debi
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 		fi; \
 	fi
+
+# JOBS=4 or ENGINE=dask://host:8786 say where campaigns run; SEEDS=10001..20000 which ones a night has.
+SWARM = $(BIN)/twin swarm --report $(REPORTS)/$@ --junit $(REPORTS)/$@/junit.xml --failures $(REPORTS)/$@/failures \
+	$(if $(JOBS),--jobs $(JOBS)) $(if $(ENGINE),--engine $(ENGINE))
+SEEDS ?= 1..10000
+
+swarm: setup ## two minutes of drawn failure campaigns: report, JUnit, and a tape for each failure
+	@$(SWARM) --profile everything --for 2m
+
+nightly: setup ## ten thousand drawn failure campaigns of everything
+	@$(SWARM) --profile everything --seeds $(SEEDS)
 
 lab: setup packages ## lost disks, broken agents, and every scenario with a real counterpart, on real servers (root; about an hour)
 	@$(BIN)/python -m pytest $(REAL_ARGS) -m hard

@@ -87,7 +87,7 @@ Solvers = dict[tuple[tuple[ServiceSpec, ...], tuple[NodeSpec, ...]], Solver]
 class Assignments:
     """One machine's members and pins, and where the services should run with them."""
 
-    __slots__ = ("_changed", "_key", "_offers", "_pins", "_solver", "_was")
+    __slots__ = ("_asked", "_asked_key", "_changed", "_key", "_offers", "_pins", "_solver", "_was")
 
     def __init__(
         self, services: tuple[ServiceSpec, ...], shared: Solvers, inventory: tuple[NodeSpec, ...] = ()
@@ -98,7 +98,8 @@ class Assignments:
         self._solver = shared[what]
         self._offers: dict[NodeId, Offer] = {}
         self._pins: dict[str, NodeId] = {}
-        self._key = self._was = 0
+        self._key = self._was = self._asked_key = 0
+        self._asked: dict[str, tuple[NodeId, ...]] = {}
         self._changed: dict[NodeId, None] = {}
 
     def set_member(self, member: MemberRecord) -> None:
@@ -126,7 +127,13 @@ class Assignments:
 
     def assigned(self, service: ServiceName) -> tuple[NodeId, ...]:
         """Return where a service should run, best first; see ``Placement.assigned``."""
-        return self._placement().assigned(service)
+        if self._asked_key != self._key:
+            self._asked_key = self._key
+            self._asked.clear()
+        found = self._asked.get(service)
+        if found is None:
+            found = self._asked[service] = self._placement().assigned(service)
+        return found
 
     def candidates(self, service: ServiceName, k: int = 4) -> tuple[NodeId, ...]:
         """Return up to ``k`` nodes that could take a singleton now; see ``Placement.candidates``."""

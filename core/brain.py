@@ -27,6 +27,9 @@ COPIES, ELECTION, ENSEMBLE_PART, DRAIN, BLOCKS, COUNTED = 1, 2, 4, 8, 16, 32
 EVERYTHING = 63
 """Parts of the machine that have to look around after an event, as bits of ``Brain.look``."""
 
+_JOINED = Phase.JOINED
+"""Members of enums that are asked for at every step have a name of their own: looking one up in its class is slow."""
+
 QUIET = 4
 """Unanswered transactions and reads in a row after which housekeeping slows down."""
 
@@ -120,7 +123,7 @@ class Brain:
 
     @property
     def joined(self) -> bool:
-        return self.state.phase is Phase.JOINED
+        return self.state.phase is _JOINED
 
     def known(self, path: str) -> Change | None:
         """What the mirror says of an existing path; None if it does not exist or is not known."""

@@ -11,6 +11,9 @@ CANDIDATES = 4
 """Ranks that claim one after the other; nodes beyond share the later steps by hash."""
 
 
+_IDLE = SingletonState.IDLE
+
+
 def ready(b: Brain) -> bool:
     """Whether this node knows enough to claim anything."""
     synced = b.state.synced
@@ -21,20 +24,17 @@ def review(b: Brain) -> None:
     """Look at every singleton without a lease: plan our claim, or say that it fits nowhere."""
     if not ready(b):
         return
-    for spec in b.specs.values():
-        if spec.run != "singleton":
-            continue
-        lease = b.lease(spec.name)
-        s = b.state.singletons[spec.name]
+    for s in list(b.state.singletons.values()):
+        lease = b.lease(s.name)
         if lease is None:
-            _consider(b, spec)
-        elif s.state is SingletonState.IDLE and lease.session == b.state.session and lease.epoch > s.last_epoch:
+            _consider(b, b.specs[s.name])
+        elif s.state is _IDLE and lease.session == b.state.session and lease.epoch > s.last_epoch:
             ending.clear_orphan(b, s, lease)
 
 
 def _consider(b: Brain, spec: ServiceSpec) -> None:
     name = spec.name
-    if b.state.singletons[name].state is not SingletonState.IDLE:
+    if b.state.singletons[name].state is not _IDLE:
         return
     if not b.placement.candidates(name, CANDIDATES):
         _nowhere(b, spec)

@@ -179,10 +179,10 @@ def _idle(b: Brain, s: Singleton, trigger: str) -> None:
     b.state.singletons[s.name] = Singleton(name=s.name, starts_failed=s.starts_failed, last_epoch=s.epoch)
 
 
-def watch_for_stall(b: Brain, s: Singleton) -> None:
-    """Make sure that a holder without progress is noticed."""
+def watch_for_stall(b: Brain, s: Singleton, since_ms: int = -1) -> None:
+    """Make sure that a holder without progress since then, or from now on, is noticed."""
     if f"stall/{s.name}" not in b.state.timers:
-        b.timer_in(f"stall/{s.name}", b.timing.stall_ms)
+        b.timer(f"stall/{s.name}", max(b.now, (since_ms if since_ms >= 0 else b.now) + b.timing.stall_ms))
 
 
 def on_stall_timer(b: Brain, s: Singleton) -> None:
@@ -194,7 +194,8 @@ def on_stall_timer(b: Brain, s: Singleton) -> None:
         limit += b.specs[s.name].start_ms_max
     if s.state is S.WAITING:
         limit += b.timing.no_volume_wait_ms
-    due = max(s.progress_at_ms, s.storage_asked_ms) + limit
+    probed_ms = s.storage_asked_ms if s.state is not S.STARTING else -1  # a start that hangs answers no client
+    due = max(s.progress_at_ms, probed_ms) + limit
     if b.now < due:
         s.stayed = False
         if s.state is not S.SERVING:  # there the next probe that does not succeed sets the timer again

@@ -7,10 +7,11 @@ from core.events import OpFailed, OpSucceeded
 from core.ids import Epoch
 from core.records import MEMBERS, Lifecycle
 from core.specs import ServiceSpec
-from core.state import NO_OP, Copy, CopyState, Pending, Phase, Subject
+from core.state import NO_OP, Copy, CopyState, Pending, Subject
 
 C = CopyState
 ME = Subject.COPY
+_IDLE, _STOPPING, _JOINED = C.IDLE, C.STOPPING, Lifecycle.JOINED
 
 TRANSITIONS: dict[tuple[CopyState, str], CopyState] = {
     (C.IDLE, "wanted"): C.STARTING,
@@ -41,16 +42,18 @@ def move(copy: Copy, trigger: str) -> None:
 
 def review(b: Brain, counted_only: bool = False) -> None:
     """Start and stop copies so that what runs is what is wanted; ``counted_only``: those that placement decides on."""
+    own = b.state.own
+    barred = own is not None and own.state is not _JOINED and own.state in _RUNS_NOTHING
     for name, copy in b.state.copies.items():
         spec = b.specs[name]
-        if copy.state is C.STOPPING or (counted_only and spec.run != "count"):
+        if copy.state is _STOPPING or (counted_only and spec.run != "count"):
             continue
-        wanted = _wanted(b, spec)
-        if wanted and copy.state is C.IDLE:
+        wanted = not barred and (spec.run == "everywhere" or _placed_here(b, copy))
+        if wanted and copy.state is _IDLE:
             if not needs_met(b, spec):
                 move(copy, "wanted")
                 _start(b, copy)
-        elif not wanted and copy.state is not C.IDLE:
+        elif not wanted and copy.state is not _IDLE:
             running = copy.state is not C.BACKOFF
             move(copy, "unwanted")
             b.cancel(f"copy/{name}")
@@ -58,15 +61,10 @@ def review(b: Brain, counted_only: bool = False) -> None:
                 _stop(b, copy)
 
 
-def _wanted(b: Brain, spec: ServiceSpec) -> bool:
-    own = b.state.own
-    if own is not None and own.state is not Lifecycle.JOINED and own.state in _RUNS_NOTHING:
-        return False
-    if spec.run == "everywhere":
-        return True
-    if b.state.phase is not Phase.JOINED or MEMBERS not in b.state.synced:
-        return b.state.copies[spec.name].state is not C.IDLE  # cut off: what runs goes on, nothing new starts
-    return b.me.id in b.placement.assigned(spec.name)
+def _placed_here(b: Brain, copy: Copy) -> bool:
+    if not b.joined or MEMBERS not in b.state.synced:
+        return copy.state is not C.IDLE  # cut off: what runs goes on, nothing new starts
+    return b.me.id in b.placement.assigned(copy.name)
 
 
 def needs_met(b: Brain, spec: ServiceSpec) -> str:

@@ -67,7 +67,7 @@ def on_beat(b: Brain, s: Singleton, event: BeatAnswered) -> None:
     elif event.outcome == "ok":
         _confirmed(b, s, event)
     elif event.kind == "storage" and s.state is S.SERVING:
-        ending.watch_for_stall(b, s)
+        ending.watch_for_stall(b, s, event.asked_ms)
 
 
 def note_beat(s: Singleton, event: BeatAnswered) -> None:
@@ -84,7 +84,7 @@ def _refused(b: Brain, s: Singleton, event: BeatAnswered) -> None:
     if event.kind == "storage":
         b.note("refused", s.name, epoch=s.epoch, detail="the storage refused a probe")
         ending.end(b, s, Ending.GIVE_UP, "the storage refused a probe")
-    elif s.op == NO_OP and s.state in (S.SERVING, S.ADMITTING, S.WITHDRAWN):
+    elif s.op == NO_OP and s.state in (S.STARTING, S.SERVING, S.ADMITTING, S.WITHDRAWN):
         # The term may have changed under us (a steward lifted a block): only a read-back tells.
         settle(b, s)
 
@@ -176,6 +176,7 @@ def withdraw(b: Brain, s: Singleton) -> None:
 def on_term(b: Brain, s: Singleton, term: TermRecord, version: int) -> None:
     """The mirror shows a newer term of our own epoch (a steward lifted a block): check by that version from now on."""
     ours = term.epoch == s.epoch and version > s.term_version
-    if ours and s.op == NO_OP and s.state in (S.SERVING, S.ADMITTING, S.WITHDRAWN):
+    idle = s.op == NO_OP and s.state in (S.SERVING, S.ADMITTING, S.WITHDRAWN)
+    if ours and (idle or s.state is S.STARTING):  # a start under way writes nothing that names the version
         s.term, s.term_version = term, version
         beat_coordination(b, s)

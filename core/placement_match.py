@@ -46,6 +46,8 @@ class Matching:
 
     def settle(self) -> None:
         """Decide everything that the changes have opened, best pair first, until the matching is stable."""
+        if not (self._restart or self._loose or self._heap):
+            return
         for asker in self._restart.values():
             if self.askers.get(asker.name) is asker:
                 self._propose(asker)

@@ -6,6 +6,8 @@ from core.records import Lifecycle
 from core.state import CopyState, Phase, Singleton, SingletonState
 from core.view import NodeView, ServiceView
 
+_IDLE = SingletonState.IDLE
+
 _WAITS = {
     SingletonState.CLAIMING: "its claim to be answered",
     SingletonState.FENCING: "the storage to confirm a fence",
@@ -25,7 +27,6 @@ _WAITS = {
 def show(b: Brain) -> NodeView:
     """Make the view of a machine."""
     state = b.state
-    singletons = [_singleton(s) for s in state.singletons.values() if s.state is not SingletonState.IDLE]
     copies = [
         ServiceView(name=c.name, state=c.state, serving=c.state is CopyState.RUNNING) for c in state.copies.values()
     ]
@@ -37,10 +38,15 @@ def show(b: Brain) -> NodeView:
         lifecycle=state.own.state if state.own is not None else Lifecycle.BOOTING,
         members=len(b.members),
         brake=state.brake.engaged,
-        services=(*singletons, *copies),
+        services=(*singletons(b), *copies),
         wards=tuple(ward.node for ward in state.wards.values()),
         pending=_pending(b),
     )
+
+
+def singletons(b: Brain) -> tuple[ServiceView, ...]:
+    """Make the part of the view that the invariants are about: the singletons that this machine has to do with."""
+    return tuple([_singleton(s) for s in b.state.singletons.values() if s.state is not _IDLE])
 
 
 def _singleton(s: Singleton) -> ServiceView:

@@ -184,9 +184,11 @@ def start(b: Brain, s: Singleton) -> None:
     """Start the service on its recorded instance; nothing new starts without coordination evidence (rule 5)."""
     spec = b.specs[s.name]
     if b.now - s.coordination_asked_ms > b.timing.coordination_ms:
+        evidence.beat_coordination(b, s)  # the standing one may have ended with a refusal
         _retry(b, s)
         return
     s.ran = True
+    s.progress_at_ms = b.now
     evidence.arm(b, s)
     s.op = b.op(ME, s.name, "start")
     b.emit(fx.StartService(op=s.op, service=s.name, epoch=s.epoch, instance=s.instance, ms_max=spec.start_ms_max))

@@ -27,6 +27,7 @@ def pages() -> dict[str, str]:
     from core.invariants import INVARIANTS
     from twin.checkers import CHECKERS
     from twin.faults import FAULTS
+    from twin.swarm.sometimes import SOMETIMES
 
     return {
         "states.md": states_page(),
@@ -51,6 +52,14 @@ def pages() -> dict[str, str]:
             "are those of [the rules](../RULES.md).",
             ("checker", "rule", "what holds"),
             [(f"`{checker.name}`", checker.rule, checker.text) for checker in CHECKERS],
+        ),
+        "sometimes.md": page(
+            "Sometimes",
+            "Rare situations that a good campaign of random faults must reach: a swarm of 2,000 campaigns that misses "
+            "one of those its profile lists fails, for it has shown too little. The numbers are those of "
+            "[the rules](../RULES.md).",
+            ("situation", "rule", "what happened"),
+            [(f"`{one.name}`", one.rule, one.text) for one in SOMETIMES],
         ),
         "scenarios.md": page(
             "Scenarios",

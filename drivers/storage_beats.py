@@ -77,7 +77,7 @@ class StorageBeats:
 
     def _ask(self, beat: _Beat) -> None:
         order, asked_ms = beat.order, self._loop.now()
-        ms_max = max(order.fresh_ms, order.every_ms)
+        ms_max = max(order.fresh_ms, order.every_ms) * OUTSTANDING_MAX  # late, it gives no right, but is progress
         late = self._loop.after(ms_max, lambda: self._tell(beat, asked_ms, "unanswered"))
         beat.outstanding += 1
 

@@ -5,6 +5,7 @@ table without problems is converted.
 """
 
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -93,6 +94,7 @@ def _path(kind: type, value: object) -> object:
     return Path(value) if kind is Path and isinstance(value, str) else value
 
 
+@cache
 def keys_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
     """Name the keys that a table of this kind may have, in declared order."""
     return tuple(field.encode_name for field in msgspec.structs.fields(kind))

@@ -72,7 +72,7 @@ def nearest(value: object, names: Iterable[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
-def one_of(names: Iterable[str], most: int = 45) -> str:
+def one_of(names: Iterable[str], most: int = 80) -> str:
     """List names for a person; the first ``most`` of them if there are many."""
     known = sorted(names)
     if not known:

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from trial.scenario import Bounds, Expect
+from trial.gates import Gate
+from trial.scenario import Expect
 from trial.verdict import Expectation, Failover
-
-_QUANTILES = (("p50", 50), ("p90", 90), ("p99", 99), ("max", 100))
 
 
 def compare(
@@ -20,8 +19,8 @@ def compare(
     ``notes`` counts the notes of the run by kind, ``joined`` the members at its end.
     """
     found: list[Expectation] = []
-    for service, bounds in expect.failover_ms.items():
-        found += _bounds(service, bounds, [move.total_ms for move in failovers if move.service == service])
+    for gate in expect.gates:
+        found.append(_gate(gate, [move.total_ms for move in failovers if gate.meets(move.service, move.cause)]))
     for service in expect.failovers:
         found += _count(service, expect, sum(1 for move in failovers if move.service == service))
     for service, most_ms in expect.unavailable_ms.items():
@@ -39,16 +38,11 @@ def compare(
     return tuple(found)
 
 
-def _bounds(service: str, bounds: Bounds, totals_ms: Sequence[int]) -> list[Expectation]:
+def _gate(gate: Gate, totals_ms: Sequence[int]) -> Expectation:
     """A bound on the time of a failover that never happened is not met: the scenario did not show what it is for."""
-    found: list[Expectation] = []
-    for name, percent in _QUANTILES:
-        most_ms: int | None = getattr(bounds, name)
-        if most_ms is not None:
-            ok = bool(totals_ms) and quantile(totals_ms, percent) <= most_ms
-            got = f"{quantile(totals_ms, percent):,d} ms" if totals_ms else "no failover"
-            found.append(_line(f"failover_ms.{service}.{name}", ok, f"at most {most_ms:,d} ms", got))
-    return found
+    ok = bool(totals_ms) and quantile(totals_ms, gate.percent) <= gate.most_ms
+    got = f"{quantile(totals_ms, gate.percent):,d} ms" if totals_ms else "no failover"
+    return _line(gate.name, ok, f"at most {gate.most_ms:,d} ms", got)
 
 
 def _count(service: str, expect: Expect, count: int) -> list[Expectation]:

@@ -1,23 +1,11 @@
-"""What clients saw, judged from outside: one order of a register, no write lost, no answer of an old epoch."""
+"""Whole finite histories of clients, judged from outside: one order of a register, no write lost, no old epoch."""
 
-import itertools
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
-import msgspec
-
-from core.ids import Epoch, ServiceName
-from trial.marks import NO_EPOCH, ClientOp
-
-NEVER_MS = 1 << 62
-
-
-class Zone(msgspec.Struct, frozen=True, order=True):
-    """When a value must have been the register's: from the first answer that shows it to the last question for it."""
-
-    low_ms: int
-    high_ms: int
-    value: int
+from core.ids import ServiceName
+from trial.marks import ClientOp
+from trial.register import NEVER_MS
+from trial.seen import Answers, Epochs, Seen
 
 
 def by_service(ops: Iterable[ClientOp]) -> list[tuple[ServiceName, list[ClientOp]]]:
@@ -29,15 +17,11 @@ def by_service(ops: Iterable[ClientOp]) -> list[tuple[ServiceName, list[ClientOp
 
 
 def linearizable(ops: Iterable[ClientOp]) -> str:
-    """Say which two values of a register cannot be put in one order, or "".
-
-    Source: Gibbons and Korach, Testing Shared Memories, SIAM J. Comput. 26(4), 1997, 4.4 (every value written once).
-    """
-    for service, own in by_service(ops):
-        problem = _register(own)
-        if problem:
-            return f"{service}: {problem}"
-    return ""
+    """Say which two values of a register cannot be put in one order, or ""."""
+    seen = Seen(NEVER_MS)
+    for op in sorted(ops, key=_answered):
+        seen.feed(op)
+    return seen.linearizable()
 
 
 def acknowledged(ops: Iterable[ClientOp]) -> list[ClientOp]:
@@ -71,18 +55,9 @@ def double_writers(ops: Iterable[ClientOp]) -> list[ClientOp]:
     Both may be right on their own: together they say that two nodes served the service at one time. Operations that do
     not say their epoch, or that were not answered "ok", say nothing. In order of the questions.
     """
-    found: list[ClientOp] = []
-    for _service, own in by_service(op for op in ops if op.outcome == "ok" and op.epoch != NO_EPOCH):
-        answers = sorted(own, key=_answered)
-        newest: Epoch = NO_EPOCH
-        index = 0
-        for op in sorted(own, key=_invoked):
-            while index < len(answers) and answers[index].answered_ms < op.invoked_ms:
-                newest = max(newest, answers[index].epoch)
-                index += 1
-            if op.epoch < newest:
-                found.append(op)
-    return sorted(found, key=_invoked)
+    epochs: dict[ServiceName, Epochs] = {}
+    answers = sorted(ops, key=_answered)
+    return sorted((op for op in answers if epochs.setdefault(op.service, Epochs()).feed(op)), key=_invoked)
 
 
 def client_gap_ms(ops: Iterable[ClientOp], until_ms: int) -> int:
@@ -90,12 +65,10 @@ def client_gap_ms(ops: Iterable[ClientOp], until_ms: int) -> int:
 
     A service that nobody asked anything has no gap.
     """
-    longest_ms = 0
-    for _service, own in by_service(ops):
-        answers = sorted(op.answered_ms for op in own if op.outcome == "ok" and op.answered_ms <= until_ms)
-        edges = [min(op.invoked_ms for op in own), *answers, until_ms]
-        longest_ms = max(longest_ms, *(after - before for before, after in itertools.pairwise(edges)))
-    return longest_ms
+    answers: dict[ServiceName, Answers] = {}
+    for op in sorted(ops, key=_answered):
+        answers.setdefault(op.service, Answers()).feed(op, until_ms)
+    return max((own.longest_ms(until_ms) for own in answers.values()), default=0)
 
 
 def _answered(op: ClientOp) -> int:
@@ -104,38 +77,3 @@ def _answered(op: ClientOp) -> int:
 
 def _invoked(op: ClientOp) -> int:
     return op.invoked_ms
-
-
-def _register(ops: Sequence[ClientOp]) -> str:
-    writes = {op.value: op for op in ops if op.kind == "write"}
-    spans: dict[int, tuple[int, int]] = {0: (-1, -1)}
-    for op in writes.values():
-        if op.outcome == "ok":
-            spans[op.value] = (op.answered_ms, op.invoked_ms)
-    for op in ops:
-        if op.kind == "read" and op.outcome == "ok":
-            write = writes.get(op.value)
-            if op.value and (write is None or write.outcome == "failed"):
-                return f"read {op.value} at {op.answered_ms} ms, which nobody wrote"
-            if write is not None and op.answered_ms < write.invoked_ms:
-                return f"read {op.value} at {op.answered_ms} ms, before it was written at {write.invoked_ms} ms"
-            first, latest = spans.get(op.value, (NEVER_MS, write.invoked_ms if write else -1))
-            spans[op.value] = (min(first, op.answered_ms), max(latest, op.invoked_ms))
-    return _conflict(spans)
-
-
-def _conflict(spans: dict[int, tuple[int, int]]) -> str:
-    """Find two values whose times exclude each other; ``spans`` maps a value to (first answer, last question)."""
-    forward = sorted(Zone(first, latest, value) for value, (first, latest) in spans.items() if first < latest)
-    for one, two in itertools.pairwise(forward):
-        if two.low_ms < one.high_ms:
-            return f"{one.value} was current until {one.high_ms} ms although {two.value} was from {two.low_ms} ms on"
-    lows = [zone.low_ms for zone in forward]
-    for value, (first, latest) in sorted(spans.items()):
-        if first < latest:
-            continue
-        index = bisect_left(lows, latest) - 1
-        if index >= 0 and first < forward[index].high_ms:
-            held = forward[index]
-            return f"{value} was written and answered when {held.value} was current ({held.low_ms}-{held.high_ms} ms)"
-    return ""

@@ -70,17 +70,18 @@ class Spans:
         self.all: list[Span] = []
         self._open: dict[tuple[ServiceName, NodeId], Span] = {}
 
-    def set(self, service: ServiceName, node: NodeId, epoch: Epoch, on: bool, at_ms: int) -> None:
-        """Open or close the span of a node; a span of another epoch is closed first."""
-        held = self._open.get((service, node))
+    def set(self, service: ServiceName, node: NodeId, epoch: Epoch, on: bool, at_ms: int) -> bool:
+        """Open or close the span of a node; a span of another epoch is closed first. Whether anything changed."""
+        held = was = self._open.get((service, node))
         if held is not None and (not on or held.epoch != epoch):
             held.to_ms = at_ms
             del self._open[(service, node)]
             held = None
         if on and held is None:
             span = Span(service=service, node=node, epoch=epoch, from_ms=at_ms)
-            self._open[(service, node)] = span
+            self._open[(service, node)] = held = span
             self.all.append(span)
+        return held is not was
 
     def epoch(self, service: ServiceName, node: NodeId) -> Epoch:
         """The epoch under which a node does it now; ``NO_EPOCH`` if it does not."""
@@ -93,11 +94,10 @@ class Spans:
 
 
 class Marks:
-    """All marks of one run, each list in order of time. ``serving``: a node served clients, who could reach it."""
+    """Marks of one run, each list in order of time. ``serving``: a node served clients, who could reach it."""
 
     def __init__(self) -> None:
         self.serving = Spans()
-        self.ops: list[ClientOp] = []
         self.notes: list[NoteMark] = []
         self.faults: list[FaultMark] = []
         self.start_ms = 0

@@ -10,7 +10,7 @@ from trial.verdict import Failover
 CAUSE_MS_MAX = 60_000
 """A fault that began earlier before the trouble than this is its cause only while it lasts."""
 
-_OWN_CAUSES = (
+OWN_CAUSES = (
     "gave_up",
     "service_failed",
     "refused",
@@ -20,6 +20,10 @@ _OWN_CAUSES = (
     "session_lost",
     "draining",
 )
+"""What a holder itself says when it loses a service (notes): the cause where no fault explains it better."""
+
+UNKNOWN_CAUSE = "unknown"
+"""The cause of a failover that neither a fault nor the holder explains."""
 
 
 def unavailable_ms(marks: Marks, services: Iterable[ServiceName]) -> dict[str, int]:
@@ -81,7 +85,7 @@ def _failover(marks: Marks, notes: Sequence[NoteMark], before: Span, span: Span)
     own = _own_cause(said, before, claim_ms)
     if fault is not None and own and not fault.nodes:
         fault = None  # a fault of the rack as a whole explains less than what the holder itself said
-    cause = fault.fault if fault else own or "unknown"
+    cause = fault.fault if fault else own or UNKNOWN_CAUSE
     first_ms = fault.from_ms if fault and trouble_ms - fault.from_ms <= CAUSE_MS_MAX else trouble_ms
     return Failover(
         service=span.service,
@@ -121,7 +125,7 @@ def _fault_ms(fault: FaultMark) -> int:
 
 def _own_cause(notes: Iterable[NoteMark], before: Span, claim_ms: int) -> str:
     """What the holder itself said last before it lost the service; empty if it said nothing."""
-    said = [n for n in notes if n.by == before.node and before.from_ms <= n.at_ms <= claim_ms and n.kind in _OWN_CAUSES]
+    said = [n for n in notes if n.by == before.node and before.from_ms <= n.at_ms <= claim_ms and n.kind in OWN_CAUSES]
     return said[-1].kind if said else ""
 
 

@@ -10,11 +10,13 @@ from core.errors import InputError
 from core.specs import Timing
 from formats.catalog import Catalog, check_fit, load_catalog
 from formats.hardware import RackFile
+from formats.kept import Kept
 from formats.load import MS_MAX, Ms, PositiveMs, build, read_toml
 from formats.problems import Problems, one_of, text_table
 from formats.rack import load_rack
 from formats.synthetic import SyntheticRack, synthesize
 from trial.fault import F, Planned
+from trial.gates import Gate, GateTable, gates_of
 from trial.scenario_parts import check_expect, check_times, read_faults, read_timing
 from trial.verdict import Verdict
 
@@ -27,29 +29,26 @@ go without; or only changes, with news of joining nodes gathered for a second.""
 Number = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Upper bounds of a service's failover times, in milliseconds; what is not given is not bounded."""
-
-    p50: Ms | None = None
-    p90: Ms | None = None
-    p99: Ms | None = None
-    max: Ms | None = None
-
-
 class Expect(msgspec.Struct, frozen=True, kw_only=True):
     """``[expect]``: what must come of the run.
 
-    ``failovers.S``: an exact number, or ``[least, most]``. ``unavailable_ms.S``: at most, from the first moment S
-    served. ``sometimes``, ``never``: notes (``core.notes.NOTES``). ``joined``: members when the run ends.
+    ``failover_ms``: upper bounds of how long failovers take (``trial.gates``). ``failovers.S``: an exact number, or
+    ``[least, most]``. ``unavailable_ms.S``: at most, from the first moment S served. ``sometimes``, ``never``: notes
+    (``core.notes.NOTES``). ``joined``: members when the run ends.
     """
 
     verdict: Verdict = "pass"
-    failover_ms: dict[str, Bounds] = {}
+    failover_ms: GateTable = {}
     failovers: dict[str, Number | Annotated[tuple[Number, ...], msgspec.Meta(min_length=2, max_length=2)]] = {}
     unavailable_ms: dict[str, Ms] = {}
     sometimes: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
     joined: Number | None = None
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The bounds of ``failover_ms``, one by one."""
+        return gates_of(self.failover_ms)
 
     def failovers_of(self, service: str) -> tuple[int, int] | None:
         """The least and the most failovers of a service that are expected; None if it does not matter."""
@@ -143,12 +142,12 @@ def scenario_of(raw: Mapping[str, object], file: Path, faults: Mapping[str, type
     rack = _part_of_rack(_rack(raw.get("rack"), file, problems), raw.get("nodes"), problems)
     catalog = _part_of_catalog(_catalog(raw.get("catalog"), file, problems), raw.get("services"), problems)
     if rack is not None and catalog is not None:
-        fit = Problems(str(_find(str(raw["catalog"]), file) or raw["catalog"]))
+        fit = Problems(str(find_file(str(raw["catalog"]), file) or raw["catalog"]))
         check_fit(catalog, rack.specs, fit)
         problems.found += fit.found
     planned = read_faults(raw.get("fault"), faults, rack, catalog, problems)
     timing = read_timing(text_table(raw.get("timing")), problems)
-    check_expect(text_table(raw.get("expect")), rack, catalog, problems)
+    check_expect(text_table(raw.get("expect")), faults, rack, catalog, problems)
     check_times(tables.duration_ms if tables is not None else MS_MAX, planned, problems)
     problems.check()
     assert tables is not None
@@ -205,8 +204,8 @@ def _settle_ms(tables: ScenarioTables) -> int:
     return 30_000 if tables.start == "warm" else 0
 
 
-def _find(name: str, file: Path) -> Path | None:
-    """A file named in a scenario: relative to the current directory, else to the scenario's folder or one above it."""
+def find_file(name: str, file: Path) -> Path | None:
+    """Find a file named in a scenario: from the current directory, else from the scenario's folder or one above it."""
     if not name or "\0" in name or len(name) > 1_000:
         return None
     for base in (Path(), *list(file.absolute().parents)[:6]):
@@ -245,18 +244,21 @@ def _known(key: str, names: Sequence[object], allowed: Sequence[str], problems: 
             problems.add(f"{key}[{index}]", name, "named twice; allowed: each once")
 
 
+_kept_rack, _kept_catalog = Kept(load_rack), Kept(load_catalog)
+
+
 def _rack(value: object, file: Path, problems: Problems) -> RackFile | None:
     if isinstance(value, dict):
         table = build(value, SyntheticRack, Problems(problems.file), "rack")
         return synthesize(table) if table is not None else None
     if not isinstance(value, str):
         return None
-    path = _find(value, file)
+    path = find_file(value, file)
     if path is None:
         problems.add("rack", value, "no such file; allowed: a rack file, for example " + _example("racks", file))
         return None
     try:
-        return load_rack(path)
+        return _kept_rack(path)
     except InputError as error:
         problems.take(error)
         return None
@@ -265,14 +267,14 @@ def _rack(value: object, file: Path, problems: Problems) -> RackFile | None:
 def _catalog(value: object, file: Path, problems: Problems) -> Catalog | None:
     if not isinstance(value, str):
         return None
-    path = _find(value, file)
+    path = find_file(value, file)
     if path is None:
         problems.add(
             "catalog", value, "no such file; allowed: a catalog file, for example " + _example("catalog", file)
         )
         return None
     try:
-        return load_catalog(path)
+        return _kept_catalog(path)
     except InputError as error:
         problems.take(error)
         return None
@@ -280,6 +282,6 @@ def _catalog(value: object, file: Path, problems: Problems) -> Catalog | None:
 
 def _example(folder: str, file: Path) -> str:
     """The files that a scenario could name."""
-    found = _find(folder, file)
+    found = find_file(folder, file)
     names = [f'"{folder}/{path.name}"' for path in sorted(found.glob("*.toml"))] if found is not None else []
     return one_of(names) if names else f'"{folder}/five.toml"'

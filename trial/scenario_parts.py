@@ -1,6 +1,6 @@
 """The parts of a scenario file whose schema depends on other files: faults, timers, expectations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +12,7 @@ from formats.load import MS_MAX, build, keys_of
 from formats.problems import Problems, join, nearest, one_of, text_table
 from trial import targets
 from trial.fault import F, Fault, Planned
+from trial.gates import check_gates
 
 
 def read_faults(
@@ -99,11 +100,14 @@ def read_timing(table: object, problems: Problems) -> Timing:
     return msgspec.structs.replace(Timing(), **changes)
 
 
-def check_expect(table: object, rack: RackFile | None, catalog: Catalog | None, problems: Problems) -> None:
-    """Note services, notes and numbers in ``[expect]`` that cannot be."""
+def check_expect(
+    table: object, faults: Iterable[str], rack: RackFile | None, catalog: Catalog | None, problems: Problems
+) -> None:
+    """Note services, causes, notes and numbers in ``[expect]`` that cannot be; ``faults``: the kinds there are."""
     expect = text_table(table)
-    for name in ("failover_ms", "failovers", "unavailable_ms"):
-        singletons = [str(service) for service in catalog.singletons] if catalog is not None else None
+    singletons = [str(service) for service in catalog.singletons] if catalog is not None else None
+    check_gates(expect.get("failover_ms"), singletons, faults, "expect.failover_ms", problems)
+    for name in ("failovers", "unavailable_ms"):
         for service, value in text_table(expect.get(name)).items():
             key = join(f"expect.{name}", service)
             if singletons is not None and service not in singletons:

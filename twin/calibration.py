@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from core.errors import InputError
+from formats.kept import Kept
 from formats.load import read_toml
 from formats.problems import nearest
 from twin.streams import Stream
@@ -70,7 +71,7 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def draw(self, stream: Stream) -> int:
         """Draw an int (milliseconds, where the name says so), rounded half up."""
-        return int(self.real(stream) + 0.5)
+        return int((self.real(stream) if self.value is None else self.value) + 0.5)
 
 
 class Calibration:
@@ -78,6 +79,7 @@ class Calibration:
 
     def __init__(self, quantities: Mapping[str, Sampled]) -> None:
         self.quantities: Mapping[str, Sampled] = MappingProxyType(dict(quantities))
+        self._sections: dict[tuple[str, type[msgspec.Struct]], msgspec.Struct] = {}
 
     def __getitem__(self, name: str) -> Sampled:
         """Return a quantity. Raises: KeyError if the file has none of that name, which is a bug of the caller."""
@@ -88,6 +90,13 @@ class Calibration:
 
         Raises: InputError if the section lacks a field or has one that the record does not know.
         """
+        kept = self._sections.get((name, record))
+        if kept is None:
+            kept = self._sections[name, record] = self._section(name, record)
+        assert isinstance(kept, record)
+        return kept
+
+    def _section(self, name: str, record: type[R]) -> R:
         found = {key.partition(".")[2]: entry for key, entry in self.quantities.items() if key.startswith(f"{name}.")}
         fields = {field.name: field for field in msgspec.structs.fields(record)}
         problems = [
@@ -119,11 +128,18 @@ def load(path: Path = DEFAULT) -> Calibration:
 
     Raises: InputError with every problem of the file.
     """
+    return _kept(path)
+
+
+def _load(path: Path) -> Calibration:
     problems: list[str] = []
     quantities = _read(path, problems)
     if problems:
         raise InputError(problems)
     return Calibration(quantities)
+
+
+_kept = Kept(_load)
 
 
 def load_over(path: Path) -> Calibration:

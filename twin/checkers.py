@@ -6,7 +6,6 @@ from typing import Protocol
 import msgspec
 
 from core.specs import NodeSpec, ServiceSpec, Timing
-from trial.history import linearizable
 from trial.verdict import Check
 from twin import checkers_history as history
 from twin import checkers_power as power
@@ -31,10 +30,6 @@ class Checker(msgspec.Struct, frozen=True, kw_only=True):
     find: Callable[[Truth, Setup], str]
 
 
-def _survive(truth: Truth, setup: Setup) -> str:
-    return history.acknowledged_writes_survive(truth, {s.name: s.volume for s in setup.services if s.volume})
-
-
 def _plain(find: Callable[[Truth], str]) -> Callable[[Truth, Setup], str]:
     """A checker that needs nothing but the truth."""
     return lambda truth, _setup: find(truth)
@@ -45,7 +40,7 @@ CHECKERS: tuple[Checker, ...] = (
         name="single_writer",
         rule="3",
         text="after an instance has written a volume, the storage accepts no write of an earlier one",
-        find=_plain(history.single_writer),
+        find=lambda truth, _setup: truth.volumes.single_writer(),
     ),
     Checker(
         name="identity_before_writing",
@@ -54,22 +49,28 @@ CHECKERS: tuple[Checker, ...] = (
         find=_plain(history.identity_before_writing),
     ),
     Checker(
+        name="fenced_before_opening",
+        rule="3",
+        text="a volume is opened only when every recorded instance of earlier epochs was closed or its fence confirmed",
+        find=_plain(history.fenced_before_opening),
+    ),
+    Checker(
         name="fence_holds",
         rule="6",
         text="once a fence is confirmed, no write of the fenced instance is accepted while its entry stands",
-        find=_plain(history.fence_holds),
+        find=lambda truth, _setup: truth.volumes.fence_holds(),
     ),
     Checker(
         name="acknowledged_writes_survive",
         rule="3",
         text="an acknowledged write is in the volume and is overwritten only by later ones",
-        find=_survive,
+        find=_plain(history.acknowledged_writes_survive),
     ),
     Checker(
         name="linearizable",
         rule="5",
         text="what clients wrote and read fits one order of a single register: no stale read",
-        find=lambda truth, _setup: linearizable(truth.ops),
+        find=lambda truth, _setup: truth.clients.linearizable(),
     ),
     Checker(
         name="no_two_serving",

@@ -21,7 +21,11 @@ from formats.paint import Paint
 from trial.junit import write_junit
 from trial.scenario import Fidelity, find_scenarios, why
 from trial.verdict import EXIT_CODES, Outcome, exit_code, to_json
+from twin import cli_advise as advise
+from twin import cli_check as small
 from twin import cli_fidelity as fidelity
+from twin import cli_swarm as swarm
+from twin import cli_tape as tape
 from twin.calibration import load_over
 from twin.explain import explain, to_text
 from twin.journals import read_journal
@@ -38,7 +42,7 @@ PROGRESS_AFTER_S = 2.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and hand back its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = command_line().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -57,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Build the parser of the whole command line."""
     parser = argparse.ArgumentParser(prog="twin", description="The simulated rack.", epilog=_EXITS, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _run_parser(commands.add_parser("run", help="run a scenario: timeline, verdict, report", allow_abbrev=False))
@@ -73,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="one JSON object instead of text")
     one.set_defaults(command=_explain)
     fidelity.add_commands(commands)
+    small.add_commands(commands)
+    swarm.add_command(commands)
+    tape.add_commands(commands)
+    advise.add_command(commands)
     return parser
 
 
@@ -111,7 +120,7 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(to_json(outcome).decode())
     else:
         _tell(scenario, result.story, outcome)
-    _write_files(arguments, result.story, outcome)
+    _write_files(arguments, scenario, result.story, outcome)
     return exit_code(outcome)
 
 
@@ -161,11 +170,11 @@ def _tell(scenario: Scenario, story: Story, outcome: Outcome) -> None:
     print("\n".join([*lines, *moves, *([""] if moves else []), *verdict_lines(outcome, paint)]))
 
 
-def _write_files(arguments: argparse.Namespace, story: Story, outcome: Outcome) -> None:
+def _write_files(arguments: argparse.Namespace, scenario: Scenario, story: Story, outcome: Outcome) -> None:
     if arguments.report is not None:
         from twin.report import write_report  # matplotlib takes longer to import than a scenario to run
 
-        page = write_report(arguments.report, story, outcome)
+        page = write_report(arguments.report, story, outcome, scenario.expect.gates)
         if not arguments.json:
             print(f"  report       {page}")
     if arguments.junit is not None:

@@ -36,6 +36,11 @@ def waiting(world: "World") -> tuple[str, ...]:
     return (*reasons, *_shortened(said))
 
 
+def has_converged(world: "World") -> bool:
+    """Whether ``waiting`` has nothing to say, without working all of it out."""
+    return not any(look(world) for look in (_ensemble, _nodes, _services, _power))
+
+
 def working(world: "World") -> tuple[NodeId, ...]:
     """The nodes that should be members: cabled and not set aside, in order of the rack."""
     return tuple(node for node in world.nodes if world.power.chassis[node].cord and not set_aside(world, node))

@@ -14,7 +14,7 @@ from core.events import AnyEvent, BeatAnswered, Started, TimerFired
 from core.ids import NodeId
 from core.journal import Opening
 from core.ports import Emit, HostEffect, Ports, route
-from core.view import NodeView
+from core.view import NodeView, ServiceView
 from twin.kernel import Kernel
 from twin.recorder import Recorder
 from twin.world.clock import Clock
@@ -33,6 +33,8 @@ class Brain(Protocol):
     def step(self, event: AnyEvent) -> tuple[fx.AnyEffect, ...]: ...
 
     def view(self) -> NodeView: ...
+
+    def singletons(self) -> tuple[ServiceView, ...]: ...
 
 
 class Surroundings(msgspec.Struct, kw_only=True):
@@ -137,34 +139,24 @@ class Host:
         self._handle(event)
 
     def _handle(self, event: AnyEvent) -> None:
-        local_ms, around = self._clock.now(), self._around
-        self._bound_steps(self._kernel.now)
+        local_ms, around, now = self._clock.now(), self._around, self._kernel.now
+        if now != self._last_ms:
+            self._last_ms, self._at_once = now, 0
+        self._at_once += 1
+        if self._at_once > STEPS_AT_ONCE_MAX:
+            raise RuntimeError(f"{self.node}: {STEPS_AT_ONCE_MAX} steps at {now} ms without an end")
         if event.at_ms != local_ms:
             event = msgspec.structs.replace(event, at_ms=local_ms)
         effects = self.machine.step(event)
         self.steps += 1
-        self._record(event, effects)
+        if self._recorder is not None:
+            self._recorder.step(now, self.node, self.incarnation, event, effects)
         if around.on_step is not None and type(event) is not BeatAnswered:
             around.on_step(self.machine)  # a beat judges its own service only, the others follow with the next event
         ports = self._ports
         for effect in effects:
             if ports is not None and self.alive:
                 route(effect, ports, self.emit)
-
-    def _bound_steps(self, now: int) -> None:
-        """Raise RuntimeError for an endless loop: too many steps without time passing."""
-        if now != self._last_ms:
-            self._last_ms, self._at_once = now, 0
-        self._at_once += 1
-        if self._at_once > STEPS_AT_ONCE_MAX:
-            raise RuntimeError(f"{self.node}: {STEPS_AT_ONCE_MAX} steps at {now} ms without an end")
-
-    def _record(self, event: AnyEvent, effects: tuple[fx.AnyEffect, ...]) -> None:
-        recorder, now = self._recorder, self._kernel.now
-        if recorder is not None:
-            recorder.write(now, self.node, self.incarnation, "event", event)
-            for effect in effects:
-                recorder.write(now, self.node, self.incarnation, "effect", effect)
 
     def _timer_fires(self, timer: str) -> None:
         self.emit(TimerFired(at_ms=self._clock.now(), timer=timer))

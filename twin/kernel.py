@@ -6,6 +6,7 @@ millisecond run in the order in which they were scheduled.
 
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from typing import cast
 
 import simpy
 from simpy.events import NORMAL
@@ -21,7 +22,6 @@ class Handle(simpy.Event):
 
     def __init__(self, kernel: "Kernel", at_ms: int, fn: Callable[..., object], args: tuple[object, ...]) -> None:
         # The base initialiser is left out on purpose: everything simpy's step() reads is set on the class below.
-        self.callbacks = _FIRE
         self.kernel = kernel
         self.at_ms = at_ms
         self.fn: Callable[..., object] | None = fn
@@ -56,6 +56,7 @@ def _fire(event: simpy.Event) -> None:
 _FIRE: list[Callable[[simpy.Event], None]] = [_fire]
 Handle._ok = True
 Handle._value = None
+Handle.callbacks = _FIRE
 
 
 class Kernel:
@@ -65,7 +66,7 @@ class Kernel:
         self.now = 0
         self.events = 0
         self._env = simpy.Environment()
-        self._queue = self._env._queue
+        self._queue = cast("list[tuple[int, int, int, Handle]]", self._env._queue)
         self._cancelled = 0
 
     def at(self, t_ms: int, fn: Callable[..., object], *args: object) -> Handle:
@@ -81,20 +82,26 @@ class Kernel:
 
     def run(self, until_ms: int) -> None:
         """Make every call due up to and including ``until_ms``; afterwards ``now`` is ``until_ms``."""
-        env = self._env
-        queue = env._queue
+        env, queue = self._env, self._queue
         while queue and queue[0][0] <= until_ms:
-            # What env.step() does, for our own events: they cannot fail, nobody waits for them, one callback each.
-            env._now, _, _, handle = heappop(queue)
-            _fire(handle)
+            # What env.step() and _fire() do, for our own events: they cannot fail, and nobody waits for them.
+            at_ms, _, _, handle = heappop(queue)
+            fn = handle.fn
+            if fn is None:
+                self._cancelled -= 1
+                continue
+            self.now = at_ms
+            self.events += 1
+            handle.fn = None
+            fn(*handle.args)
         if self.now < until_ms:
             self.now = until_ms
         env._now = max(env._now, until_ms)
 
     def _note_cancelled(self) -> None:
         self._cancelled += 1
-        queue = self._env._queue
+        queue = self._queue
         if self._cancelled > _COMPACT_MIN and self._cancelled * 2 > len(queue):
-            queue[:] = [entry for entry in queue if not isinstance(entry[3], Handle) or entry[3].fn is not None]
+            queue[:] = [entry for entry in queue if entry[3].fn is not None]
             heapify(queue)
             self._cancelled = 0

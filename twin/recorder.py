@@ -40,6 +40,15 @@ class Recorder:
         if len(batch) >= BATCH:
             self.flush()
 
+    def step(self, at_ms: int, node: NodeId, incarnation: int, event: AnyEvent, effects: tuple[AnyEffect, ...]) -> None:
+        """Add the lines of one step: its event and its effects."""
+        batch = self._batch
+        batch.append((at_ms, node, incarnation, "event", event))
+        for effect in effects:
+            batch.append((at_ms, node, incarnation, "effect", effect))
+        if len(batch) >= BATCH:
+            self.flush()
+
     def flush(self) -> None:
         """Encode what is waiting."""
         if not self._batch:

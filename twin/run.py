@@ -11,13 +11,12 @@ from core.ids import ServiceName
 from core.journal import Opening
 from core.notes import NOTES
 from trial.expect import compare
-from trial.history import acknowledged, by_service, client_gap_ms, double_writers, lost_writes
 from trial.measures import failovers, figures, unavailable_ms
 from trial.scenario import Fidelity
 from trial.verdict import Check, Crash, Expectation, Outcome, judge
 from twin import checkers
 from twin.calibration import Calibration
-from twin.converge import waiting
+from twin.converge import has_converged, waiting
 from twin.failures.outages import Outages
 from twin.failures.replay import outages_for
 from twin.host import Brain
@@ -164,14 +163,14 @@ class _Run:
         for at_ms in range(scenario.duration_ms + SLICE_MS, end_ms + SLICE_MS, SLICE_MS):
             world.run_until(min(at_ms, end_ms))
             self.progress(at_ms, end_ms)
-            self.pending = waiting(world)
-            if self.pending:
+            if not has_converged(world):
                 good_ms = -1
             elif good_ms < 0:
                 good_ms = world.kernel.now
             else:
                 self.converged_ms = good_ms - scenario.duration_ms
                 return
+        self.pending = waiting(world)
 
     def _outcome(self, singletons: list[ServiceName]) -> Outcome:
         world, scenario = self.world, self.scenario
@@ -203,17 +202,11 @@ class _Run:
             pending=self.pending,
             crash=self.crash,
             figures={**_power(world.truth), **figures(world.truth, singletons, moves)},
-            lost_writes=self._lost_writes(),
-            double_writers=len(double_writers(world.truth.ops)),
-            acknowledged_writes=len(acknowledged(world.truth.ops)),
-            client_gap_ms=client_gap_ms(world.truth.ops, world.kernel.now),
+            lost_writes=sum(own.lost for own in world.truth.survival.values()),
+            double_writers=world.truth.clients.double_writers,
+            acknowledged_writes=world.truth.clients.acknowledged,
+            client_gap_ms=world.truth.clients.client_gap_ms(world.kernel.now),
         )
-
-    def _lost_writes(self) -> int:
-        """Count the acknowledged writes that the last write in each volume does not account for."""
-        truth, services = self.world.truth, self.world.services
-        final = {write.volume: write.payload for write in truth.writes if write.payload}
-        return sum(len(lost_writes(ops, final.get(services[name].volume, 0))) for name, ops in by_service(truth.ops))
 
     def _notes(self) -> dict[str, int]:
         """How often each note was made, those that were, in the order of ``core.notes``."""

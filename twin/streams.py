@@ -12,33 +12,57 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T")
-_FIRST_BLOCK = 16
+_FIRST_BLOCK = 64
 _BLOCK_MAX = 4_096
 _TO_UNIT = 2.0**-53
+_START = np.zeros(4, dtype=np.uint64)
+_WORDS_EACH = 4
+"""Words that Philox makes of one value of its counter."""
 
 
 class Stream:
-    """One consumer's random numbers. The same seed and name give the same numbers in every process."""
+    """One consumer's random numbers. The same seed and name give the same numbers in every process.
 
-    __slots__ = ("_bits", "_block", "_buffer")
+    Streams of one run may share ``bits``, a generator that each sets to its own key and counter before it draws a
+    block: making a generator costs more than most streams of a short run draw.
+    """
 
-    def __init__(self, seed: int, name: str) -> None:
-        key = blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
-        self._bits = np.random.Philox(key=int.from_bytes(key, "little"))
+    __slots__ = ("_bits", "_block", "_buffer", "_drawn", "_key")
+
+    def __init__(self, seed: int, name: str, bits: np.random.Philox | None = None) -> None:
+        self._key = blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
+        self._bits = bits or np.random.Philox(key=0)
         self._block = _FIRST_BLOCK
+        self._drawn = 0
         self._buffer: list[int] = []
 
     def word(self) -> int:
         """Draw 64 uniform bits."""
         if not self._buffer:
-            self._buffer = self._bits.random_raw(self._block).tolist()
-            self._buffer.reverse()
-            self._block = min(self._block * 4, _BLOCK_MAX)
+            self._refill()
         return self._buffer.pop()
+
+    def _refill(self) -> None:
+        counter = _START.copy()
+        counter[0] = self._drawn // _WORDS_EACH
+        self._bits.state = {
+            "bit_generator": "Philox",
+            "state": {"counter": counter, "key": np.frombuffer(self._key, dtype="<u8")},
+            "buffer": _START,
+            "buffer_pos": _WORDS_EACH,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        self._buffer = self._bits.random_raw(self._block).tolist()
+        self._buffer.reverse()
+        self._drawn += self._block
+        self._block = min(self._block * 4, _BLOCK_MAX)
 
     def uniform(self) -> float:
         """Draw from [0, 1)."""
-        return (self.word() >> 11) * _TO_UNIT
+        if not self._buffer:
+            self._refill()
+        return (self._buffer.pop() >> 11) * _TO_UNIT
 
     def integers(self, lo: int, hi: int) -> int:
         """Draw from ``lo`` to ``hi - 1``; ``lo`` if the range is empty."""
@@ -83,11 +107,12 @@ class Streams:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._bits = np.random.Philox(key=0)
         self._streams: dict[str, Stream] = {}
 
     def get(self, name: str) -> Stream:
         """Return the stream of that name; every caller with that name shares it."""
         stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[name] = Stream(self.seed, name)
+            stream = self._streams[name] = Stream(self.seed, name, self._bits)
         return stream

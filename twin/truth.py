@@ -1,15 +1,21 @@
-"""What really happened in a simulated rack: append-only records that no machine can see.
+"""What really happened in a simulated rack, which no machine can see.
 
-The world writes here, checkers, measures and reports read. All times are the kernel's.
+The world writes here, checkers, measures and reports read. What changes is recorded: lists, one record for a change.
+What happens all the time while nothing changes (operations of clients, writes of volumes) is judged as it comes in and
+not recorded, so that a run's memory grows with what happens in it, not with its length. All times are the kernel's.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from core.ids import BootId, Epoch, NodeId, ServiceName, VolumeName
 from core.records import Instance
-from trial.marks import Marks, Spans
+from trial.marks import ClientOp, Marks, Spans
+from trial.seen import Seen
+from twin.survival import Survival
+from twin.volumes import Change, Volumes
 
 Axis = Literal["power", "agent", "server"]
 Action = Literal[
@@ -52,15 +58,6 @@ class ServiceChange(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
 
 
-class VolumeWrite(msgspec.Struct, frozen=True, kw_only=True):
-    """A write that the storage made durable. ``payload`` 0 is a probe or a mount, any other a new register value."""
-
-    at_ms: int
-    volume: VolumeName
-    instance: Instance
-    payload: int
-
-
 class FirstWrite(msgspec.Struct, frozen=True, kw_only=True):
     """The first write of a client instance that the storage made durable; was it recorded in the term by then?"""
 
@@ -71,16 +68,12 @@ class FirstWrite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BlockChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The storage's blocklist changed for one client instance.
-
-    ``blocked``: entered; ``complete``: the barrier passed and the fence was confirmed; ``lifted``: removed on order;
-    ``expired``: it ran out, so the instance may write again.
-    """
+    """The storage's blocklist changed for one client instance."""
 
     at_ms: int
     volume: VolumeName
     instance: Instance
-    change: Literal["blocked", "complete", "lifted", "expired"]
+    change: Change
 
 
 class PowerAct(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,18 +89,94 @@ class PowerAct(msgspec.Struct, frozen=True, kw_only=True):
     obeyed: bool
 
 
+class LeaderChange(msgspec.Struct, frozen=True, kw_only=True):
+    """From now on ``leader`` can commit for the ensemble of these voters; ``NO_NODE``: nobody can."""
+
+    at_ms: int
+    leader: NodeId
+    voters: tuple[NodeId, ...]
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """A node asked to open a volume; ``open`` are the instances of earlier epochs that could still write to it then.
+
+    They were recorded in the term, have written, and were neither closed nor fenced; whether their node has power does
+    not matter.
+    """
+
+    at_ms: int
+    volume: VolumeName
+    node: NodeId
+    epoch: Epoch
+    open: tuple[Instance, ...]
+
+
 class Truth(Marks):
     """All records of one run, each list in order of time: what any run is judged by, and what only a world knows.
 
     ``acting``: a node acted for a singleton, whoever could reach it; ``serving``: and clients could reach it.
+    ``clients``, ``volumes``, ``survival``: judged as it comes in, by ``answered``, ``wrote`` and ``block_changed``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, volumes: Mapping[ServiceName, VolumeName] | None = None) -> None:
+        """``volumes``: where each service that keeps a register keeps it, no two in one volume."""
         super().__init__()
         self.nodes: list[NodeChange] = []
         self.services: list[ServiceChange] = []
         self.acting = Spans()
-        self.writes: list[VolumeWrite] = []
         self.first_writes: list[FirstWrite] = []
         self.blocks: list[BlockChange] = []
+        self.openings: list[Opening] = []
+        self._able: dict[VolumeName, dict[Instance, None]] = {}
         self.power: list[PowerAct] = []
+        self.leaders: list[LeaderChange] = []
+        self.clients = Seen()
+        self.volumes = Volumes()
+        self.survival = {service: Survival() for service in sorted(volumes or {})}
+        self._in_volume = {volume: self.survival[service] for service, volume in (volumes or {}).items()}
+
+    def answered(self, op: ClientOp) -> None:
+        """A client was answered, or gave up."""
+        self.clients.feed(op)
+        survival = self.survival.get(op.service)
+        if survival is not None:
+            survival.answered(op)
+
+    def wrote(self, at_ms: int, volume: VolumeName, instance: Instance, payload: int) -> bool:
+        """The storage made a write durable; say whether it is the instance's first one in this volume.
+
+        ``payload`` 0 is a probe or a mount, any other a new register value.
+        """
+        if payload and volume in self._in_volume:
+            self._in_volume[volume].accepted(payload, at_ms)
+        return self.volumes.wrote(at_ms, volume, instance)
+
+    def first_write(self, first: FirstWrite) -> None:
+        """A client instance has written for the first time."""
+        self.first_writes.append(first)
+        if first.recorded:
+            self._able.setdefault(first.volume, {})[first.instance] = None
+
+    def opening(self, at_ms: int, volume: VolumeName, node: NodeId, epoch: Epoch) -> None:
+        """A node asks to open a volume."""
+        able = tuple(one for one in self._able.get(volume, ()) if one.epoch < epoch)
+        self.openings.append(Opening(at_ms=at_ms, volume=volume, node=node, epoch=epoch, open=able))
+
+    def closed(self, instance: Instance) -> None:
+        """A client instance was closed: it never writes again."""
+        for able in self._able.values():
+            able.pop(instance, None)
+
+    def block_changed(self, change: BlockChange) -> None:
+        """The storage's blocklist changed."""
+        self.blocks.append(change)
+        if change.change == "complete":
+            self.closed(change.instance)
+        self.volumes.blocked(change.at_ms, change.volume, change.instance, change.change)
+
+    def kept(self) -> int:
+        """How many records are held of the run."""
+        lists = [len(records) for records in vars(self).values() if isinstance(records, list)]
+        spans = len(self.serving.all) + len(self.acting.all)
+        fed = self.clients.kept() + self.volumes.kept() + sum(one.kept() for one in self.survival.values())
+        return sum(lists) + spans + fed

@@ -85,6 +85,7 @@ class TrialRun:
         self._converged_ms = -1
         self._kept: dict[ServiceName, list[Row] | None] = {}
         self._history = options.folder / "history.jsonl"
+        self._ops: list[ClientOp] = []
         self._spare = [node.id for node in rack.layout.nodes if not node.plugged]
 
     def result(self) -> Ran:
@@ -98,7 +99,7 @@ class TrialRun:
             self._marks.end_ms = now_ms()
             clients.send_signal(signal.SIGTERM)
             clients.wait()
-        self._marks.ops = read_history(self._history)
+        self._ops = read_history(self._history)
         self._audit()
         outcome = self._outcome(now_ms() - begun_ms)
         return Ran(outcome=outcome, marks=self._marks)
@@ -211,7 +212,7 @@ class TrialRun:
         said = Said(self._rack.layout, marks.start_ms, marks.end_ms)
         said.add_faults(marks.faults)
         marks.notes = said.notes
-        marks.serving.all = serving_spans(marks.ops, marks.end_ms)
+        marks.serving.all = serving_spans(self._ops, marks.end_ms)
         ended_by(marks.serving.all, marks.faults)
         asked = {endpoint.service for endpoint in self._endpoints}
         singletons = [name for name in scenario.catalog.singletons if name in asked]
@@ -221,7 +222,7 @@ class TrialRun:
         wishes: tuple[Expectation, ...] = compare(scenario.expect, moves, down_ms, said.counts(), joined)
         checks = self._checks()
         verdict = judge(self._crash, checks, wishes, self._pending)
-        lost, double = self._lost(), double_writers(marks.ops)
+        lost, double = self._lost(), double_writers(self._ops)
         return Outcome(
             verdict=verdict,
             expected=scenario.expect.verdict,
@@ -245,15 +246,15 @@ class TrialRun:
             figures=figures(marks, singletons, moves),
             lost_writes=len(lost),
             double_writers=len(double),
-            acknowledged_writes=len(acknowledged(marks.ops)),
-            client_gap_ms=client_gap_ms(marks.ops, marks.end_ms),
+            acknowledged_writes=len(acknowledged(self._ops)),
+            client_gap_ms=client_gap_ms(self._ops, marks.end_ms),
             samples={phase: tuple(values) for phase, values in said.samples.items()},
         )
 
     def _lost(self) -> list[ClientOp]:
         """Acknowledged writes that the registers do not have any more."""
         found: list[ClientOp] = []
-        for service, ops in by_service(self._marks.ops):
+        for service, ops in by_service(self._ops):
             kept = self._kept.get(service)
             if kept is not None:
                 values = [row.value for row in kept]
@@ -262,10 +263,10 @@ class TrialRun:
 
     def _checks(self) -> tuple[Check, ...]:
         """What must hold of every run: judged by what clients saw and what the registers kept."""
-        lost, double = self._lost(), double_writers(self._marks.ops)
+        lost, double = self._lost(), double_writers(self._ops)
         order = "; ".join(f"{s}: {said}" for s, kept in self._kept.items() if kept and (said := out_of_order(kept)))
         silent = [str(service) for service, kept in self._kept.items() if kept is None]
-        said = linearizable(self._marks.ops)
+        said = linearizable(self._ops)
         first = f"write {lost[0].value} of {lost[0].service} was acknowledged and is gone" if lost else ""
         two = f"{double[0].node} answered under epoch {double[0].epoch} after a newer one had" if double else ""
         return (

@@ -1,7 +1,7 @@
 """Every interleaving of two real machines, one singleton, a small ZooKeeper and a small storage, with up to two faults.
 
 Explored breadth-first from a world that serves. At every state and step: a single writer as judged by what the storage
-accepted, no stale read, no acknowledged write lost, and all rules of ``tests/model/rules.py``. From every n-th state
+accepted, no stale read, no acknowledged write lost, and all rules of ``twin/check/rules.py``. From every n-th state
 (``MODEL_FAIR_EVERY``) a fair run with all faults ended must lead back to serving. Equal states are one state: times are
 kept relative to now.
 
@@ -13,8 +13,8 @@ import os
 
 import pytest
 
-from tests.model.explore import Explored, Explorer, small_world
-from tests.model.faults import FAULTS
+from twin.check.explore import Explored, Explorer, small_world
+from twin.check.faults import FAULTS
 
 STATES = int(os.environ.get("MODEL_STATES", "11000"))
 SECONDS = float(os.environ.get("MODEL_SECONDS", "30"))

@@ -7,12 +7,12 @@ from core import effects as fx
 from core.ids import DomainId, NodeId, RackId, ServiceName, VolumeName
 from core.records import AnyRecord
 from core.specs import NodeSpec, ServiceSpec, Timing
-from tests.model import actions, faults
-from tests.model.brains import LiveBrains
-from tests.model.codes import CODES
-from tests.model.coordination import Znode
-from tests.model.options import Options
-from tests.model.world import World
+from twin.check import actions, enabled, faults
+from twin.check.brains import LiveBrains
+from twin.check.codes import CODES, Action
+from twin.check.coordination import Znode
+from twin.check.options import Options
+from twin.check.world import World
 
 DB = ServiceSpec(
     name=ServiceName("db"), run="singleton", volume=VolumeName("vol"), address="10.0.0.1", cores=1, start_ms_max=3_000
@@ -37,7 +37,7 @@ FAULTS = ("freeze", "cut", "storage_cut", "crash", "agent", "lie")
 FIRST_MS = 1_000_000
 
 
-Hold = Callable[[actions.Action], bool]
+Hold = Callable[[Action], bool]
 
 
 class DumbWorld(World):
@@ -57,7 +57,7 @@ class DumbWorld(World):
             write_slack_ms=300,
             payloads=1_000,
             fault_targets=names,
-            reduce=False,
+            order="every",
         )
         world = cls(options, LiveBrains(), FIRST_MS)
         world.log: list[tuple[int, str, fx.AnyEffect]] = []
@@ -87,9 +87,9 @@ class DumbWorld(World):
         while not goal():
             steps += 1
             assert steps < 2_000 * (ticks + 1), "the world never comes to rest"
-            found = [action for action in actions.settled(self) if not hold(action)]
+            found = [action for action in enabled.settled(self) if not hold(action)]
             if not found:
-                every = actions.local_actions(self) + actions.shared_actions(self) + actions.late_actions(self)
+                every = enabled.local_actions(self) + enabled.shared_actions(self) + enabled.late_actions(self)
                 found = [action for action in every if not hold(action)] or [("tick",)]
             ticks += found[0][0] == "tick"
             assert ticks <= ticks_max, "the goal is not reached"
@@ -112,7 +112,7 @@ class DumbWorld(World):
         """Index of the node that serves it."""
         return next(i for i, node in enumerate(self.nodes) if self.serves(node, service))
 
-    def effect_of(self, action: actions.Action) -> Any:
+    def effect_of(self, action: Action) -> Any:
         """What an action would let happen, if it is a request's."""
         if action[0] == "zk":
             return CODES.values[self.nodes[action[1]].outbox[0].effect]
@@ -127,16 +127,16 @@ class DumbWorld(World):
     def write_record(self, path: str, data: AnyRecord) -> None:
         """Change a record as an operator would."""
         zk = self.own_zk()
-        zk.zxid += 1
         old = zk.tree.get(path)
-        zk.tree[path] = Znode(data, 0 if old is None else old.version + 1, 0 if old is None else old.owner, zk.zxid)
+        zk.tree[path] = Znode(data, 0 if old is None else old.version + 1, 0 if old is None else old.owner)
+        zk.changed(path)
         self.tell_changes((zk.state(path),))
 
     # -- walks ---------------------------------------------------------------------------------------------------------
 
     def happen(self, pick: int) -> str:
         """Let one of the things that may happen next happen; its name."""
-        found = [action for action in actions.enabled(self) if action[0] not in _ENDS]
+        found = [action for action in enabled.enabled(self) if action[0] not in _ENDS]
         action = found[pick % len(found)]
         actions.apply(self, action)
         return str(action[0])
@@ -148,7 +148,7 @@ class DumbWorld(World):
 
     def settle_nodes(self) -> None:
         for _ in range(500):
-            local = actions.local_actions(self)
+            local = enabled.local_actions(self)
             if not local:
                 return
             actions.apply(self, local[0])
@@ -158,7 +158,7 @@ class DumbWorld(World):
         """Let everything that is due happen in the dullest order, for some ticks."""
         steps = 0
         while ticks:
-            action = actions.settled(self)[0]
+            action = enabled.settled(self)[0]
             ordered = [index for index, node in enumerate(self.nodes) if node.power == "booting"]
             if action[0] == "tick" and ordered:
                 action = ("boot", ordered[0])

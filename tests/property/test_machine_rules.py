@@ -1,6 +1,6 @@
 """Several real machines under arbitrary interleavings, delays, losses and crashes keep every rule of design 2.1.
 
-Each rule is asserted by name (``rule N: ...``) in ``tests/model/rules.py``, at every effect, every commit and
+Each rule is asserted by name (``rule N: ...``) in ``twin/check/rules.py``, at every effect, every commit and
 every state.
 """
 

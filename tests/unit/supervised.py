@@ -111,7 +111,7 @@ class Node:
             dirty=self.dirty,
             visible=lambda _: True,
             on_explicit=lambda _, service: self.explicit.append(service),
-            capacity=capacity,
+            implicit=capacity,
         )
         self.supervisor = Supervisor(site)
         self.supervisor.agent_started(self.emit, self.lease)

@@ -24,6 +24,7 @@ OTHER = NodeId("n1")
 KEYS: dict[str, dict[str, object]] = {
     "agent_crash": {"restarts": False},
     "clock_drift": {"ppm": 1_000},
+    "group_slow": {"volume": "mariadb"},
     "lock_stuck": {"volume": "mariadb"},
     "service_crash": {"service": "mariadb"},
     "service_never_healthy": {"service": "mariadb"},

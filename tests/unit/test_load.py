@@ -127,7 +127,23 @@ def test_a_scenario_carries_what_its_file_says(tmp_path: Path, monkeypatch: pyte
     assert scenario.why == "to have something that loads."
     assert scenario.timing == Timing(stall_ms=5_000)
     assert scenario.faults[0].terms[0].name == "mariadb"
-    assert scenario.expect.failover_ms["mariadb"].p99 == 6_000
+    assert [(gate.name, gate.most_ms) for gate in scenario.expect.gates] == [("failover_ms.mariadb.p99", 6_000)]
+
+
+def test_gates_are_for_all_services_for_one_and_for_one_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    every = """failover_ms.p99 = 5_000
+failover_ms."*".released.max = 1_000
+failover_ms.scheduler.power_loss = { p50 = 3_000, p90 = 4_000 }
+failover_ms.mariadb.p99 = 6_000"""
+    scenario = load_scenario(write(tmp_path, GOOD.replace("failover_ms.mariadb.p99 = 6_000", every)))
+    assert [(gate.name, gate.percent, gate.most_ms) for gate in scenario.expect.gates] == [
+        ("failover_ms.p99", 99, 5_000),
+        ('failover_ms."*".released.max', 100, 1_000),
+        ("failover_ms.scheduler.power_loss.p50", 50, 3_000),
+        ("failover_ms.scheduler.power_loss.p90", 90, 4_000),
+        ("failover_ms.mariadb.p99", 99, 6_000),
+    ]
 
 
 def test_a_scenario_is_found_by_its_folder_and_its_rack_from_anywhere(
@@ -160,7 +176,15 @@ def test_a_scenario_is_found_by_its_folder_and_its_rack_from_anywhere(
         ("at_ms = 60_000", "at_ms = 60_000\nfor_sm = 3", ["fault[0].for_sm = 3", 'did you mean "for_ms"?']),
         ('"pass"', '"passed"', ['expect.verdict = "passed"', "crash", 'did you mean "pass"?']),
         ("failover_ms.mariadb", "failover_ms.marjadb", ["expect.failover_ms.marjadb", 'did you mean "mariadb"?']),
-        ("mariadb.p99", "mariadb.p95", ["expect.failover_ms.mariadb.p95 = 6000", "no such key"]),
+        ("mariadb.p99", "mariadb.p95", ["expect.failover_ms.mariadb.p95 = 6000", "no such key", "max, p50, p90, p99"]),
+        ("mariadb.p99", "p95", ["expect.failover_ms.p95 = 6000", "no such quantile", "or a table for a service"]),
+        ("mariadb.p99", "mariadb.power_los.p99", ["mariadb.power_los", "no such cause", 'did you mean "power_loss"?']),
+        ("mariadb.p99", "mariadb.power_loss.p95", ["mariadb.power_loss.p95 = 6000", "no such key", "max, p50"]),
+        ("mariadb.p99", '"*".power_lost.p99', ['expect.failover_ms."*".power_lost', "no such cause"]),
+        ("mariadb.p99", "mariadb.power_loss", ["mariadb.power_loss = 6000", "or a table for a cause"]),
+        ("p99 = 6_000", "p99 = -1", ["expect.failover_ms.mariadb.p99 = -1", "allowed:", "from 0"]),
+        ("p99 = 6_000", 'p99 = "fast"', ['expect.failover_ms.mariadb.p99 = "fast"', "allowed: a whole number from 0"]),
+        ("failover_ms.mariadb.p99 = 6_000", "failover_ms = 3", ["expect.failover_ms = 3", "allowed: a table"]),
         ("power_fence_confirmed", "fence_confirmed", ["expect.sometimes[0]", "no such note"]),
         ("racks/five.toml", "racks/fife.toml", ['rack = "racks/fife.toml"', "no such file", "racks/five.toml"]),
         ("catalog/minimal.toml", "catalog/none.toml", ["catalog =", "no such file", "catalog/minimal.toml"]),

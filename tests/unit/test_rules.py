@@ -12,9 +12,10 @@ from core.records import (
     member_path,
     term_path,
 )
-from tests.model import actions, faults
 from tests.property.dumb_world import DB, TIMING, DumbWorld
 from tests.unit.situations import R1, beat, drain, served_elsewhere, strike, term
+from twin.check import actions, faults
+from twin.check.codes import Action
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_nothing_is_written_before_the_identity_is_recorded(world: DumbWorld) ->
     holder, since = world.holder("db"), world.now
     strike(world, "crash", holder)
 
-    def is_record(action: actions.Action) -> bool:
+    def is_record(action: Action) -> bool:
         effect = world.effect_of(action)
         writes = effect.writes if isinstance(effect, fx.Commit) else ()
         return any(isinstance(w, fx.Put) and isinstance(w.data, TermRecord) and w.data.identities for w in writes)
@@ -304,7 +305,7 @@ def test_a_refused_probe_stops_the_service_at_once(world: DumbWorld) -> None:
 def test_an_unanswered_beat_proves_nothing(world: DumbWorld) -> None:
     holder, since = world.holder("db"), world.now
 
-    def lost(action: actions.Action) -> bool:
+    def lost(action: Action) -> bool:
         return action[0] in ("beat", "answer", "expire_right") and action[1] == holder
 
     for _ in range(TIMING.fresh_ms // 100 + 2):

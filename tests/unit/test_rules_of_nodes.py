@@ -14,9 +14,10 @@ from core.records import (
     member_path,
     power_path,
 )
-from tests.model import actions
 from tests.property.dumb_world import DB, TIMING, DumbWorld
 from tests.unit.situations import R1, fence_of, found_name, lose, served_elsewhere, strike, term
+from twin.check import actions
+from twin.check.codes import Action
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def test_the_early_close_mark_is_committed_before_the_close(world: DumbWorld) ->
     session = world.nodes[holder].session
     strike(world, "crash", holder)
 
-    def is_mark(action: actions.Action) -> bool:
+    def is_mark(action: Action) -> bool:
         effect = world.effect_of(action)
         writes = effect.writes if isinstance(effect, fx.Commit) else ()
         return any(isinstance(getattr(w, "data", None), PowerRecord) for w in writes)
@@ -254,7 +255,7 @@ def test_adoption_needs_a_commit_in_the_old_session(world: DumbWorld) -> None:
     since = world.now
     actions.apply(world, ("restart", holder))
 
-    def is_commit(action: actions.Action) -> bool:
+    def is_commit(action: Action) -> bool:
         return action[1] == holder and isinstance(world.effect_of(action), fx.Commit)
 
     world.for_ticks(4, is_commit)

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from trial.expect import compare, quantile
-from trial.scenario import Bounds, Expect
+from trial.gates import Bounds
+from trial.scenario import Expect
 from trial.verdict import Check, Crash, Expectation, Failover, Outcome, Verdict, exit_code, judge, to_json
 
 GOOD = Check(name="single_writer", ok=True)
@@ -112,9 +113,15 @@ def test_quantiles_are_nearest_ranks(percent: int, value: int) -> None:
 @pytest.mark.parametrize(
     ("expect", "ok", "got"),
     [
-        (Expect(failover_ms={"mariadb": Bounds(p99=4000)}), True, "4,000 ms"),
-        (Expect(failover_ms={"mariadb": Bounds(p99=3999)}), False, "4,000 ms"),
-        (Expect(failover_ms={"scheduler": Bounds(p99=4000)}), False, "no failover"),
+        (Expect(failover_ms={"mariadb": {"p99": 4000}}), True, "4,000 ms"),
+        (Expect(failover_ms={"mariadb": {"p99": 3999}}), False, "4,000 ms"),
+        (Expect(failover_ms={"scheduler": {"p99": 4000}}), False, "no failover"),
+        (Expect(failover_ms={"p50": 4000}), True, "4,000 ms"),
+        (Expect(failover_ms={"p50": 3999}), False, "4,000 ms"),
+        (Expect(failover_ms={"mariadb": {"power_loss": Bounds(max=4000)}}), True, "4,000 ms"),
+        (Expect(failover_ms={"mariadb": {"power_loss": Bounds(max=3999)}}), False, "4,000 ms"),
+        (Expect(failover_ms={"mariadb": {"node_crash": Bounds(max=4000)}}), False, "no failover"),
+        (Expect(failover_ms={"*": {"power_loss": Bounds(p90=4000)}}), True, "4,000 ms"),
         (Expect(failovers={"mariadb": 1}), True, "1"),
         (Expect(failovers={"mariadb": 0}), False, "1"),
         (Expect(failovers={"mariadb": (2, 3)}), False, "1"),

@@ -5,15 +5,21 @@ in ``FAULTS``. ``apply`` does the harm and says with ``strike.undo`` how it is h
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
 
 import trial.fault
 from core.ids import DomainId, NodeId
+from twin.world.quirks import QuirkName, Quirks, Says
 
 if TYPE_CHECKING:
     from twin.world.world import World
 
 Undo = Callable[[], object]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+"""How often a rare behaviour occurs before it is over."""
 
 
 class Strike:
@@ -34,6 +40,18 @@ class Strike:
     def undo(self, step: Undo) -> None:
         """Remember a step of the healing; steps run in reverse order."""
         self._undo.append(step)
+
+    def arm(
+        self,
+        quirks: Quirks,
+        name: QuirkName,
+        count: int = 1,
+        ms: int = 0,
+        says: Says = "unanswered",
+        act: Callable[[], None] | None = None,
+    ) -> None:
+        """Let the next ``count`` occurrences of something be rare (``Quirks.arm``); what is left is healed."""
+        self.undo(partial(quirks.disarm, quirks.arm(name, count, ms, says, act)))
 
     def heal(self) -> None:
         """Heal everything, once."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from core.ids import BootId, NodeId
 from formats.load import PositiveMs
 from twin.faults.base import Fault, Strike
+from twin.faults.node_crash import reset_without_quorum
 
 if TYPE_CHECKING:
     from twin.world.world import World
@@ -33,3 +34,4 @@ class NodeCrashRepeated(Fault, frozen=True, kw_only=True):
         for node in strike.nodes:
             world.power.chassis[node].crash()
             strike.undo(partial(world.operator.unquarantine, node))
+            strike.undo(partial(reset_without_quorum, world, node))

@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
+from trial.gates import Gate, causes_across
 from trial.verdict import Check, Failover, Outcome
 from twin.checkers import CHECKERS
 from twin.report import colours
+from twin.report.swarm_pictures import draw_spreads
 from twin.story import Incident, Mark, Story
+from twin.swarm.found import Move
+from twin.swarm.spread import Times
 from twin.timeline import clock, took
 
 INCIDENTS_MAX = 20_000
@@ -25,14 +29,18 @@ _WORDS = {
 }
 
 
-def page(story: Story, outcome: Outcome, svg: str) -> str:
-    """Build the page around the picture ``svg``; the same run gives the same page but for its wall time."""
+def page(story: Story, outcome: Outcome, svg: str, gates: Sequence[Gate] = ()) -> str:
+    """Build the page around the picture ``svg``; the same run gives the same page but for its wall time.
+
+    ``gates``: with any, the failover times are drawn against them.
+    """
     style = files("twin.report").joinpath("page.css").read_text(encoding="utf-8")
     script = files("twin.report").joinpath("page.js").read_text(encoding="utf-8")
     parts = [
         _head(story, outcome),
         f'<section class="wide"><h2>What happened</h2><div class="picture">{svg}</div>{_faults(story.marks)}</section>',
         _failovers(outcome.failovers),
+        _spread(outcome, gates),
         '<div class="pair">',
         _checks(outcome),
         _measures(outcome),
@@ -93,6 +101,20 @@ def _failovers(moves: Sequence[Failover]) -> str:
         f'<th class="n">total</th><th class="bar">phases</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>{_more(len(moves) - FAILOVERS_MAX)}</section>"
     )
+
+
+def _spread(outcome: Outcome, gates: Sequence[Gate]) -> str:
+    """How long the failovers took, of everything that a gate is for, and the gates."""
+    times = Times()
+    for move in outcome.failovers:
+        times.add(Move(service=move.service, cause=move.cause, total_ms=move.total_ms))
+    gated = [(gate.service, gate.cause) for gate in gates]
+    rows = [one for one in times.spreads(causes_across(gates)) if (one.service, one.cause) in gated]
+    if not rows:
+        return ""
+    met = {wish.name: wish.ok for wish in outcome.expectations}
+    drawn = draw_spreads(rows, [(gate, met.get(gate.name, True)) for gate in gates])
+    return f'<section class="wide"><h2>Failover times and gates</h2><div class="picture">{drawn}</div></section>'
 
 
 def _more(left: int) -> str:

@@ -25,6 +25,7 @@ def attempt(tape: Tape, make: Make | None = None) -> Found:
         faults=len(scenario.faults),
         sim_ms=outcome.sim_ms,
         digest=outcome.digest,
+        kinds=tuple(sorted({planned.kind for planned in scenario.faults})),
         reached=reached_in(result.truth, scenario),
         moves=tuple(Move(service=m.service, cause=m.cause, total_ms=m.total_ms) for m in outcome.failovers),
         unavailable_ms=outcome.unavailable_ms,

@@ -18,7 +18,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     ``broken``: the first check, expectation or invariant that does not hold, "convergence" or "crash"; "" if all hold.
     Two failures with the same verdict and the same ``broken`` are the same failure (for shrinking). ``detail`` says it
-    in words. ``reached``: the names of the rare situations that occurred (``twin.swarm.sometimes``).
+    in words. ``kinds``: the kinds of fault that were planned, each once, by name. ``reached``: the names of the rare
+    situations that occurred (``twin.swarm.sometimes``).
     """
 
     seed: int
@@ -29,6 +30,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     faults: int
     sim_ms: int
     digest: str
+    kinds: tuple[str, ...] = ()
     reached: tuple[str, ...] = ()
     moves: tuple[Move, ...] = ()
     unavailable_ms: dict[str, int] = {}

@@ -82,7 +82,7 @@ class Around(msgspec.Struct, kw_only=True):
     storage_seen: Callable[[NodeId], bool]
     implicit: bool
     check_every: int
-    check: Callable[[Brain], None]
+    check: Callable[[Brain, int], None]
 
 
 class AgentSlot:
@@ -286,7 +286,7 @@ class AgentSlot:
         self._unchecked += 1
         if self._unchecked >= self._around.check_every:
             self._unchecked = 0
-            self._around.check(machine)
+            self._around.check(machine, self._around.clock.now())
 
 
 def _nothing() -> tuple[BeatAnswered, ...]:

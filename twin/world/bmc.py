@@ -18,6 +18,7 @@ from twin.kernel import Kernel
 from twin.streams import Stream, Streams
 from twin.world.answers import Answer, Asker
 from twin.world.fabric import Fabric
+from twin.world.quirks import Quirks
 
 BmcMode = Literal["ok", "dead", "slow", "hung", "lying_off", "lying_on", "contrary"]
 
@@ -77,6 +78,8 @@ class Bmcs:
         self._streams, self._fabric, self._machines = streams, fabric, machines
         self._modes: dict[NodeId, BmcMode] = {}
         self._delays: dict[NodeId, int] = {}
+        self._quirks: dict[NodeId, Quirks] = {}
+        self._shown: dict[NodeId, tuple[int, bool]] = {}
         self._on_order: list[Callable[[OrderTaken], None]] = []
         self._on_proof: list[Callable[[NodeId], None]] = []
 
@@ -93,6 +96,13 @@ class Bmcs:
         """Make every request to a BMC take ``ms`` longer; 0 ends it."""
         self._delays[node] = ms
 
+    def quirks(self, node: NodeId) -> Quirks:
+        """Return what a BMC does that is rare, always the same."""
+        found = self._quirks.get(node)
+        if found is None:
+            found = self._quirks[node] = Quirks()
+        return found
+
     def restarted(self, node: NodeId) -> None:
         """Take up that a BMC had lost its power."""
         if self._modes.get(node) == "hung":
@@ -108,6 +118,9 @@ class Bmcs:
 
     def reported(self, node: NodeId) -> bool:
         """Return what a BMC reports, which need not be true."""
+        until_ms, shown = self._shown.get(node, (0, False))
+        if self.kernel.now < until_ms:
+            return shown
         match self._modes.get(node, "ok"):
             case "lying_off":
                 return False
@@ -117,7 +130,9 @@ class Bmcs:
                 return self._machines[node].on
 
     def contrary(self, node: NodeId, action: str) -> bool:
-        """Say whether a BMC answers this order with an error because it sees it fulfilled."""
+        """Say whether a BMC answers this order with an error because of the state it is in."""
+        if action == "cycle" and not self._machines[node].on and self.quirks(node).take("bmc_cycle_refused"):
+            return True
         return self._modes.get(node) == "contrary" and action != "cycle" and self.reported(node) == (action == "on")
 
     def login_ms(self, node: NodeId) -> int:
@@ -156,7 +171,25 @@ class Bmcs:
         for listener in self._on_order:
             listener(taken)
         if obeyed:
-            self._act(machine, order.action)
+            self._carry_out(node, machine, order.action)
+
+    def _carry_out(self, node: NodeId, machine: Machine, action: Literal["on", "off", "cycle"]) -> None:
+        """Do what was ordered: at once and once, unless the BMC is strange today."""
+        quirks = self.quirks(node)
+        stale, late = quirks.take("bmc_report_late"), quirks.take("bmc_order_late")
+        if stale is not None:
+            self._shown[node] = (self.kernel.now + stale.ms, machine.on)
+        if late is not None:
+            self.kernel.after(late.ms, self._act_later, machine, action)
+        else:
+            self._act(machine, action)
+        again = quirks.take("bmc_order_repeated")
+        if again is not None:
+            self.kernel.after(again.ms, self._act_later, machine, action)
+
+    def _act_later(self, machine: Machine, action: Literal["on", "off", "cycle"]) -> None:
+        if machine.bmc_powered:
+            self._act(machine, action)
 
     def _act(self, machine: Machine, action: Literal["on", "off", "cycle"]) -> None:
         match action:
@@ -199,8 +232,19 @@ class PowerClient(Asker):
                 assert_never(effect)
 
     def _after_login(self, node: NodeId, answer: Answer, act: Callable[[], None]) -> None:
-        if self._bmcs.answers(self._node, node):
-            self.kernel.after(self._bmcs.login_ms(node), answer.then, act)
+        bmcs = self._bmcs
+        if not bmcs.answers(self._node, node):
+            return
+        quirks, wait = bmcs.quirks(node), bmcs.login_ms(node)
+        if quirks.armed:
+            last = quirks.take("bmc_hangs_after")
+            if last is not None and last.left <= 0:
+                bmcs.set_mode(node, "hung")
+                return
+            if quirks.take("bmc_session_refused"):
+                self.kernel.after(wait, answer.fail, "failed", "insufficient resources for session")
+                return
+        self.kernel.after(wait, answer.then, act)
 
     def _after_command(self, node: NodeId, act: Callable[[], None]) -> None:
         self.kernel.after(self._bmcs.times.command_ms.draw(self._bmcs.stream(node)), act)
@@ -231,6 +275,11 @@ class PowerClient(Asker):
             self._after_command(order.node, lambda: self._read_back(order, answer))
             return
         self._bmcs.execute(self._node, order)
+        lost = self._bmcs.quirks(order.node).take("bmc_answer_lost")
+        if lost is not None:
+            if lost.says == "failed":
+                self._after_command(order.node, lambda: answer.fail("failed", "the BMC answered with an error"))
+            return
         self.kernel.after(self._bmcs.times.poll_ms, self._read_back, order, answer)
 
     def _read_back(self, order: fx.PowerOrder, answer: Answer) -> None:

@@ -9,6 +9,7 @@ from twin.calibration import Sampled
 from twin.kernel import Handle, Kernel
 from twin.streams import Stream
 from twin.world.netboot import Netboot
+from twin.world.quirks import Quirks
 
 Restore = Literal["on", "off", "last"]
 ChassisState = Literal["off", "firmware", "netboot", "up", "frozen", "crashed", "no_boot"]
@@ -77,7 +78,7 @@ class Chassis:
 
     __slots__ = (
         "_power", "_timer", "_tries", "bmc_ready_ms", "boot_id", "boots", "broken", "cord", "feed", "installed", "main",
-        "network_once", "node", "spec", "state", "wanted_on", "why",
+        "network_once", "node", "quirks", "spec", "state", "wanted_on", "why",
     )  # fmt: skip
 
     def __init__(self, power: Feeder, spec: ChassisSpec) -> None:
@@ -87,6 +88,7 @@ class Chassis:
         self.state: ChassisState = "off"
         self.boot_id = NO_BOOT
         self.boots = 0
+        self.quirks = Quirks()
         self.broken = False
         self.installed = spec.installed
         self.network_once = False
@@ -125,6 +127,8 @@ class Chassis:
             return False
         self.wanted_on = True
         if self.state == "off":
+            if self.quirks.armed and self.quirks.take("power_on_ignored"):
+                return False
             if not self._power.inrush(self):
                 return False
             self._cancel()
@@ -232,10 +236,15 @@ class Chassis:
 
     def _load(self, duration: Sampled) -> None:
         power = self._power
-        self._timer = power.kernel.after(duration.draw(power.stream(self.node)), self._running)
+        slow = self.quirks.take("boot_slow") if self.quirks.armed else None
+        wait = duration.draw(power.stream(self.node)) + (slow.ms if slow is not None else 0)
+        self._timer = power.kernel.after(wait, self._running)
 
     def _running(self) -> None:
         self._timer = None
+        if self.quirks.armed and self.quirks.take("boot_twice"):
+            self._firmware()
+            return
         self.boots += 1
         self.boot_id = BootId(f"{self.node}.{self.boots}")
         self._enter("up")

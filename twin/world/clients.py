@@ -6,17 +6,34 @@ import msgspec
 
 from core.ids import NO_NODE, Epoch, NodeId, OpId, ServiceName
 from trial.marks import ClientOp
-from twin.kernel import Kernel
+from trial.scenario import Fidelity
+from twin.kernel import Handle, Kernel
 from twin.streams import Stream
 from twin.truth import Truth
 from twin.world.supervisor import Outcome, Supervisor
 
 
 class ClientLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """How much clients ask: one operation per service every ``every_ms``; ``patience_ms`` until one gives up."""
+    """How much clients ask: one operation per service every ``every_ms``; ``patience_ms`` until one gives up.
+
+    ``every_ms`` 0: never. With ``calm_ms`` they ask that often after something has changed (``Clients.stir``); while
+    nothing does, each gap is ``GROWTH`` times the one before, up to ``calm_ms``.
+    """
 
     every_ms: int = 250
     patience_ms: int = 2_000
+    calm_ms: int = 0
+
+
+GROWTH, CALM_MS = 2, 20_000
+"""In campaign fidelity each gap is so many times the last one, and no longer than this."""
+
+
+def load_in(fidelity: Fidelity, load: ClientLoad | None) -> ClientLoad:
+    """Return the load of a rack in this fidelity; capacity fidelity goes without."""
+    if load is None or fidelity == "capacity":
+        return ClientLoad(every_ms=0)
+    return msgspec.structs.replace(load, calm_ms=CALM_MS) if fidelity == "campaign" else load
 
 
 class Clients:
@@ -39,14 +56,29 @@ class Clients:
         self._load = load
         self._supervisor_of = supervisor_of
         self._count = 0
+        self._gaps: dict[ServiceName, int] = {}
+        self._next: dict[ServiceName, Handle] = {}
 
     def start(self, services: Sequence[ServiceName]) -> None:
-        """Begin to ask, each service at its own phase."""
-        for service in services:
-            self._kernel.after(1 + self._stream.integers(0, self._load.every_ms), self._ask, service)
+        """Begin to ask, each service at its own phase; with a load of 0, do not."""
+        for service in services if self._load.every_ms else ():
+            first_ms = 1 + self._stream.integers(0, self._load.every_ms)
+            self._gaps[service] = self._load.every_ms
+            self._next[service] = self._kernel.after(first_ms, self._ask, service)
+
+    def stir(self) -> None:
+        """Ask often again: something in the rack has changed."""
+        every_ms = self._load.every_ms
+        for service, handle in self._next.items():
+            self._gaps[service] = every_ms
+            if handle.at_ms > self._kernel.now + every_ms:
+                handle.cancel()
+                self._next[service] = self._kernel.after(every_ms, self._ask, service)
 
     def _ask(self, service: ServiceName) -> None:
-        self._kernel.after(self._load.every_ms, self._ask, service)
+        gap_ms = self._gaps[service]
+        self._next[service] = self._kernel.after(gap_ms, self._ask, service)
+        self._gaps[service] = max(gap_ms, min(gap_ms * GROWTH, self._load.calm_ms))
         self._count += 1
         op = OpId(self._count)
         node = self._answering(service)
@@ -69,7 +101,7 @@ class Clients:
         value = supervisor.read(service)
         if value is not None:
             now = self._kernel.now
-            self._truth.ops.append(
+            self._truth.answered(
                 ClientOp(
                     service=service,
                     op=op,
@@ -114,7 +146,7 @@ class _Write:
         if not self._open:
             return
         self._open = False
-        self._truth.ops.append(
+        self._truth.answered(
             ClientOp(
                 service=self._service,
                 op=self._op,

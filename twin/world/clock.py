@@ -10,8 +10,8 @@ MILLION = 1_000_000
 class Clock:
     """A monotonic clock that may drift and may jump forward; integers only.
 
-    ``local(at_ms)`` must be asked for moments at or after the last change. ``on_change`` listeners re-arm what they
-    scheduled by this clock.
+    ``local(at_ms)`` must be asked for moments at or after the last change. ``before_change`` listeners settle what they
+    have to say by the old clock, ``on_change`` listeners re-arm what they scheduled by this clock.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -19,6 +19,7 @@ class Clock:
         self._base_ms = 0
         self._local_ms = 0
         self._ppm = 0
+        self._before: list[Callable[[], None]] = []
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -58,6 +59,7 @@ class Clock:
         """
         if ppm <= -MILLION:
             raise ValueError(f"drift of {ppm} ppm: a monotonic clock goes forward, so more than {-MILLION}")
+        self._changes()
         self._rebase(0)
         self._ppm = ppm
         self._changed()
@@ -69,8 +71,13 @@ class Clock:
         """
         if by_ms < 0:
             raise ValueError(f"jump of {by_ms} ms: a monotonic clock never goes back, so 0 or more")
+        self._changes()
         self._rebase(by_ms)
         self._changed()
+
+    def before_change(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` before every change of drift and every jump."""
+        self._before.append(listener)
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after every change of drift and every jump."""
@@ -80,6 +87,10 @@ class Clock:
         now = self._kernel.now
         self._local_ms = self.local(now) + by_ms
         self._base_ms = now
+
+    def _changes(self) -> None:
+        for listener in list(self._before):
+            listener()
 
     def _changed(self) -> None:
         for listener in list(self._listeners):

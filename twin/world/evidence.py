@@ -101,6 +101,7 @@ class Evidence:
         self._setting = setting
         self._listener = listener
         self._beats: dict[tuple[ServiceName, str], Beat] = {}
+        setting.clock.before_change(self._clock_changes)
 
     def start(self, order: fx.StartBeat) -> None:
         """Start a beat, in place of one of the same service and kind; it asks at once."""
@@ -146,14 +147,20 @@ class Evidence:
     def reevaluate(self) -> None:
         """Look at every implicit beat again: something in the world changed."""
         for beat in list(self._beats.values()):
-            if beat.active and beat.implicit and not self._healthy(beat):
+            if beat.active and beat.implicit and not self._may_hide(beat):
                 self._go_explicit(beat)
-            elif beat.active and self._is_slow(beat) and self._healthy(beat):
+            elif beat.active and self._is_old(beat) and self._healthy(beat):
                 beat.explicit_ms = self._setting.kernel.now
                 beat.chain += 1
                 self._tick(beat, beat.chain)
 
-    def _is_slow(self, beat: Beat) -> bool:
+    def _clock_changes(self) -> None:
+        """Ask in events while the clock is set: what was asked by the old one is as old as the new one makes it."""
+        for beat in list(self._beats.values()):
+            if beat.active and beat.implicit:
+                self._go_explicit(beat)
+
+    def _is_old(self, beat: Beat) -> bool:
         explicit_for_ms = self._setting.kernel.now - beat.explicit_ms
         return self._setting.implicit and not beat.implicit and explicit_for_ms > DEAD_MS
 
@@ -167,7 +174,7 @@ class Evidence:
     def _tick(self, beat: Beat, chain: int) -> None:
         if not beat.active or beat.implicit or chain != beat.chain:
             return
-        rounds = DEAD_ROUNDS if self._is_slow(beat) else 1
+        rounds = DEAD_ROUNDS if self._is_old(beat) and not self._healthy(beat) else 1
         self._setting.processes.after(rounds * beat.order.every_ms, self._tick, beat, chain)
         if beat.outstanding < OUTSTANDING_MAX:
             self._ask(beat)
@@ -183,7 +190,7 @@ class Evidence:
             setting.checks.check(order.session, order.checks, lambda how: self._answer(beat, asked_ms, how), ms_max)
         elif order.instance is not None:
             beat.outstanding += 1
-            ms_max = max(order.fresh_ms, order.every_ms)
+            ms_max = max(order.fresh_ms, order.every_ms) * OUTSTANDING_MAX  # late, it gives no right, but is progress
             setting.probes.write(order.instance, order.volume, 0, lambda how: self._answer(beat, asked_ms, how), ms_max)
 
     def _answer(self, beat: Beat, asked_ms: int, how: str) -> None:
@@ -206,7 +213,7 @@ class Evidence:
         if beat.implicit:
             return
         beat.asked_ms = max(beat.asked_ms, asked_ms)
-        beat.implicit = self._setting.implicit and self._healthy(beat)
+        beat.implicit = self._setting.implicit and self._may_hide(beat)
         if beat.implicit:
             beat.begun_ms = self._setting.kernel.now
         if beat.order.kind == "storage":
@@ -228,6 +235,10 @@ class Evidence:
         )
 
     # -- implicit beats ---------------------------------------------------------------------------------------------
+
+    def _may_hide(self, beat: Beat) -> bool:
+        """Whether a beat may go without events: nothing is wrong on its way, and the agent takes its answers."""
+        return not self._setting.agent_paused and self._healthy(beat)
 
     def _healthy(self, beat: Beat) -> bool:
         setting, order = self._setting, beat.order

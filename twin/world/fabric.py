@@ -102,6 +102,7 @@ class Fabric:
         self.nodes: list[NodeId] = []
         self._latency_ms = latency_ms
         self._delay_ms: dict[str, int] = {}
+        self._back_ms: dict[str, int] = {}
         self._listeners: list[Callable[[], None]] = []
         self._data = self.networks["data"]
 
@@ -140,10 +141,16 @@ class Fabric:
 
     def latency_ms(self, source: NodeId, target: NodeId) -> int:
         """One-way delay between two nodes, on any network."""
-        if not self._delay_ms:
+        if not self._delay_ms and not self._back_ms:
             return self._latency_ms if source != target else 0
-        extra = self._delay_ms.get(source, 0) + self._delay_ms.get(target, 0)
+        extra = self._delay_ms.get(source, 0) + self._back_ms.get(target, 0)
         return self._latency_ms + extra if source != target else 0
+
+    def round_trip_ms(self, a: NodeId, b: NodeId) -> int:
+        """The delay from one node to another and back, on any network."""
+        if not self._delay_ms and not self._back_ms:
+            return 2 * self._latency_ms if a != b else 0
+        return self.latency_ms(a, b) + self.latency_ms(b, a)
 
     def bmc_reachable(self, source: NodeId, bmc_of: NodeId) -> bool:
         """Whether a node can talk to the BMC of another (or its own) through the management network."""
@@ -199,12 +206,13 @@ class Fabric:
         """Undo one ``storage_cut``."""
         self.link_up(node, "storage")
 
-    def set_delay(self, node: NodeId, ms: int) -> None:
-        """Delay everything that a node sends and receives by ``ms`` each way; 0 ends it."""
-        if ms:
-            self._delay_ms[node] = ms
-        else:
-            self._delay_ms.pop(node, None)
+    def set_delay(self, node: NodeId, ms: int, back_ms: int | None = None) -> None:
+        """Delay everything that a node sends by ``ms``, and what it receives by ``back_ms`` (as much if not given)."""
+        for table, value in ((self._delay_ms, ms), (self._back_ms, ms if back_ms is None else back_ms)):
+            if value:
+                table[node] = value
+            else:
+                table.pop(node, None)
         self._changed()
 
     def on_change(self, fn: Callable[[], None]) -> None:

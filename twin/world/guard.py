@@ -147,7 +147,8 @@ class Guard:
         site, acts = self._site, self.acts(unit)
         truth, now = site.truth, site.kernel.now
         truth.acting.set(unit.name, site.node, unit.epoch, acts, now)
-        truth.serving.set(unit.name, site.node, unit.epoch, acts and site.visible(site.node), now)
+        if truth.serving.set(unit.name, site.node, unit.epoch, acts and site.visible(site.node), now):
+            site.on_serving()
 
     def change(self, unit: Unit, action: Action) -> None:
         """Let the truth know what happened to a service."""

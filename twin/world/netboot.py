@@ -17,6 +17,7 @@ from twin.calibration import Calibration, Sampled
 from twin.kernel import Handle, Kernel
 from twin.streams import Streams
 from twin.world.fabric import Fabric
+from twin.world.quirks import Quirks
 
 NetbootFault = Literal["ok", "no_dhcp", "bad_image", "tftp_timeout"]
 Done = Callable[[bool, str], None]
@@ -159,6 +160,7 @@ class Netboot:
         self._windows: dict[NodeId, dict[NodeId, int]] = {}
         self._boots: dict[NodeId, Boot] = {}
         self._faults: dict[NodeId, NetbootFault] = {}
+        self._quirks: dict[NodeId, Quirks] = {}
         self.timeouts = 0
         self.served = 0
 
@@ -208,6 +210,10 @@ class Netboot:
         """Make every network boot of ``node`` fail in that way; "ok" ends it."""
         self._faults[node] = mode
 
+    def quirks(self, node: NodeId) -> Quirks:
+        """Return what the network boots of a node do that is rare, always the same."""
+        return self._quirks.setdefault(node, Quirks())
+
     def set_image_bytes(self, image_bytes: int) -> None:
         """Change the size of the image for boots that have not begun to load it."""
         self._image_bytes = image_bytes
@@ -227,7 +233,8 @@ class Netboot:
 
     def _pick(self, node: NodeId) -> BootServer | None:
         """The least busy server that has a window open for this node and a slot free."""
-        if self._faults.get(node) == "no_dhcp":
+        quirks = self._quirks.get(node)
+        if self._faults.get(node) == "no_dhcp" or (quirks is not None and quirks.take("dhcp_offer_lost")):
             return None
         best: tuple[int, NodeId, BootServer] | None = None
         for name, until_ms in self._windows.get(node, {}).items():

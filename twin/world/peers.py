@@ -51,6 +51,7 @@ class Peers:
         self._ears: dict[NodeId, dict[NodeId, _Ear]] = {}
         self._emits: dict[NodeId, Emit] = {}
         self._listeners: dict[NodeId, dict[NodeId, None]] = {}
+        self._deaf: dict[tuple[NodeId, NodeId], int] = {}
         fabric.on_change(self._fabric_changed)
 
     def listen(self, node: NodeId, nodes: tuple[NodeId, ...], emit: Emit) -> None:
@@ -72,6 +73,14 @@ class Peers:
             self._drop(node, peer)
         self._emits.pop(node, None)
 
+    def lose(self, node: NodeId, peer: NodeId, by: int) -> None:
+        """Drop the beats of ``peer`` to ``node``, and nothing else (1), or undo that once (-1)."""
+        self._deaf[node, peer] = self._deaf.get((node, peer), 0) + by
+        if not self._deaf[node, peer]:
+            del self._deaf[node, peer]
+        if peer in self._ears.get(node, {}):
+            self._look(node, peer)
+
     def node_changed(self, node: NodeId) -> None:
         """Look again at everybody who listens to ``node``. O(its listeners)."""
         for listener in list(self._listeners.get(node, {})):
@@ -92,6 +101,8 @@ class Peers:
         """Schedule what the listener will notice if the path to it opened or closed."""
         ear = self._ears[node][peer]
         reaching = self.alive(peer) and self._fabric.reachable(peer, node)
+        if self._deaf and (node, peer) in self._deaf:
+            reaching = False
         if reaching == ear.reaching:
             return
         first = ear.reaching is None

@@ -39,6 +39,7 @@ class Power:
         fabric: Fabric,
         netboot: Netboot,
         specs: Iterable[ChassisSpec],
+        pdus: Iterable[DomainId] = (),
     ) -> None:
         self.kernel, self.netboot = kernel, netboot
         self.times = calibration.section("power", PowerTimes)
@@ -48,7 +49,7 @@ class Power:
         self._on_state: list[Callable[[NodeId, ChassisState, BootId], None]] = []
         self._on_trip: list[Callable[[DomainId, int], None]] = []
         self.chassis = {spec.node: Chassis(self, spec) for spec in specs}
-        self.pdus: dict[DomainId, Pdu] = {}
+        self.pdus: dict[DomainId, Pdu] = {pdu: Pdu(pdu) for pdu in pdus}
         for chassis in self.chassis.values():
             self.pdus.setdefault(chassis.spec.pdu, Pdu(chassis.spec.pdu)).outlets.append(chassis)
         self.bmc = Bmcs(kernel, streams, calibration, fabric, self.chassis)

@@ -8,6 +8,7 @@ from core.ids import OpId, ServiceName
 from core.ports import Emit
 from twin.world.guard import Guard
 from twin.world.processes import Processes
+from twin.world.quirks import QuirkName
 from twin.world.unit import Site, Unit
 
 DONE = Done()
@@ -82,13 +83,14 @@ class Starts:
         else:
             volume, dirty = unit.spec.volume, self._site.dirty
             recovery_ms = self._site.pace.recovery_ms(unit.name) if dirty.get(volume, False) else 0
+            recovery_ms += self._late_ms("mount_replay_long")
             dirty[volume] = True
             unit.memory = self._site.probes.last_payload(volume)
             self._launch(unit, attempt, recovery_ms)
 
     def _launch(self, unit: Unit, attempt: int, recovery_ms: int) -> None:
         if (unit.name, self._site.node) not in self._site.sick:
-            delay_ms = recovery_ms + self._site.pace.start_ms(unit.name)
+            delay_ms = recovery_ms + self._site.pace.start_ms(unit.name) + self._late_ms("start_slow")
             self._processes.after(delay_ms, self._healthy, unit, attempt)
 
     def _healthy(self, unit: Unit, attempt: int) -> None:
@@ -100,6 +102,20 @@ class Starts:
                 self._guard.freeze(unit)
             self._guard.refresh(unit)
             self._done(self._taken(unit), DONE)
+            quirks = self._site.quirks
+            soon = quirks.take("exit_after_healthy") if quirks.armed else None
+            if soon is not None:
+                self._processes.after(soon.ms, self._falls, unit, unit.attempt)
+
+    def _falls(self, unit: Unit, attempt: int) -> None:
+        if unit.attempt == attempt:
+            self.fail(unit.name, "it exited right after it had become healthy")
+
+    def _late_ms(self, name: QuirkName) -> int:
+        """How much longer something takes this time."""
+        quirks = self._site.quirks
+        late = quirks.take(name) if quirks.armed else None
+        return late.ms if late is not None else 0
 
     def _start_failed(self, unit: Unit, attempt: int, reason: Reason, detail: str) -> None:
         if unit.attempt == attempt:
@@ -115,7 +131,8 @@ class Starts:
         if unit is None or unit.state != "running":
             return False
         self._exited(unit)
-        self._processes.after(self._site.pace.kill_ms(), self._tell_exited, unit, unit.attempt, detail)
+        delay_ms = self._site.pace.kill_ms() + self._late_ms("exit_told_late")
+        self._processes.after(delay_ms, self._tell_exited, unit, unit.attempt, detail)
         return True
 
     def _exited(self, unit: Unit) -> None:
@@ -155,6 +172,8 @@ class Starts:
             after(pace.kill_ms(), self._stopped, unit, attempt, False)
             return
         after(effect.ms_max, self._stopped, unit, attempt, False)
+        if not died and self._site.quirks.armed and self._site.quirks.take("stop_hangs"):
+            return
         after(pace.kill_ms() if died else pace.stop_ms(unit.name), self._unmount, unit, attempt, effect.ms_max)
 
     def _unmount(self, unit: Unit, attempt: int, ms_max: int) -> None:
@@ -162,6 +181,9 @@ class Starts:
             return
         if unit.instance is None:
             self._stopped(unit, attempt, True)
+            return
+        if self._site.quirks.armed and self._site.quirks.take("unmount_fails"):
+            self._stopped(unit, attempt, False)
             return
         run = self._processes.run
         self._site.probes.mount(

@@ -6,7 +6,7 @@ whom, is the truth that checkers judge by (``accepted``, ``on_accept``).
 
 from collections.abc import Callable, Iterable
 
-from core.ids import BootId, NodeId, VolumeName
+from core.ids import BootId, Epoch, NodeId, VolumeName
 from core.records import Instance
 from twin.calibration import Calibration
 from twin.kernel import Handle, Kernel
@@ -54,6 +54,8 @@ class Storage:
         self._on_change: list[Callable[[], None]] = []
         self._on_accept: list[AcceptListener] = []
         self._on_block: list[BlockListener] = []
+        self._on_open: list[Callable[[VolumeName, NodeId, Epoch], None]] = []
+        self._on_closed: list[Callable[[VolumeName, Instance], None]] = []
         self._nonce = 0
         self._outage = False
         self._outage_timer: Handle | None = None
@@ -116,7 +118,7 @@ class Storage:
             and client.volume == volume
             and not (client.closed or client.shut or client.dead)
             and client.node.running
-            and client.node.delay_ms == 0
+            and client.node.delay_ms + client.node.back_ms == 0
             and self._healthy()
             and self.map.slow_ms_max == 0
             and not self.blocklist.has(instance)
@@ -141,6 +143,14 @@ class Storage:
     def on_block(self, fn: BlockListener) -> None:
         """Call ``fn(at_ms, volume, instance, change)`` for every change of the blocklist and every confirmed fence."""
         self._on_block.append(fn)
+
+    def on_open(self, fn: Callable[[VolumeName, NodeId, Epoch], None]) -> None:
+        """Call ``fn(volume, node, epoch)`` whenever a node asks to open a volume, before anything is done."""
+        self._on_open.append(fn)
+
+    def on_closed(self, fn: Callable[[VolumeName, Instance], None]) -> None:
+        """Call ``fn(volume, instance)`` when an instance has been closed and will never write again."""
+        self._on_closed.append(fn)
 
     # -- the life of the nodes -----------------------------------------------------------------------------------------
 
@@ -226,6 +236,10 @@ class Storage:
         """Make every write that touches this node's disks take ``ms`` longer; 0 ends it."""
         self.map.set_slow(self.map.nodes[node], ms)
 
+    def group_slow(self, volume: VolumeName, payload: int, ms: int) -> None:
+        """Make the placement group of a volume's register (payload not 0) or guard block ``ms`` slower; 0 ends it."""
+        self.map.set_group_slow(self.writes.group_of(volume, payload), ms)
+
     def monitor_down(self, node: NodeId) -> None:
         """Kill the monitor of a node; nothing happens if it has none."""
         self.monitors.stop(node, True)
@@ -304,6 +318,16 @@ class Storage:
         for listener in self._on_accept:
             listener(now, volume, instance, payload)
 
+    def asked_to_open(self, volume: VolumeName, node: NodeId, epoch: Epoch) -> None:
+        """Tell that a node asks to open a volume."""
+        for listener in self._on_open:
+            listener(volume, node, epoch)
+
+    def closed(self, volume: VolumeName, instance: Instance) -> None:
+        """Tell that an instance was closed."""
+        for listener in self._on_closed:
+            listener(volume, instance)
+
     def _block_changed(self, volume: VolumeName, instance: Instance, change: BlockChange) -> None:
         for listener in self._on_block:
             listener(self.kernel.now, volume, instance, change)
@@ -332,6 +356,7 @@ class Storage:
     def _look_at_paths(self) -> None:
         for node in self.map.nodes.values():
             node.delay_ms = self._fabric.latency_ms(node.id, STORAGE)
+            node.back_ms = self._fabric.latency_ms(STORAGE, node.id)
             path = self._path(node.id)
             if path == node.path:
                 continue

@@ -101,8 +101,12 @@ class Blocklist:
             first = next(osd for osd in group.copies if osd.up)
             key = (first.node.id, first.disk)
             if key not in by_daemon:
-                by_daemon[key] = self._stream.integers(0, last + 1)
+                late = first.node.quirks.look("map_late") if first.node.quirks.armed else None
+                by_daemon[key] = self._stream.integers(0, last + 1) if late is None else late.ms
             effective.append(now + by_daemon[key])
+        for node in self._map.nodes.values():
+            if node.quirks.armed:
+                node.quirks.take("map_late")
         return effective
 
     def _expire(self, block: Block) -> None:

@@ -6,14 +6,15 @@ down at once; a silent one stalls its groups until its peers give it up. Source:
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
 from core.ids import NodeId
 from twin.kernel import Handle, Kernel
 from twin.streams import Stream
+from twin.world.quirks import Quirks
 from twin.world.storage_times import StorageTimes
 
 _MIX_A, _MIX_B, _GOLDEN = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), 0x9E3779B97F4A7C15
@@ -39,9 +40,9 @@ class Osd:
 
 
 class StorageNode:
-    """One node's part. ``path``: it reaches the storage; ``delay_ms``: added each way by a bad link."""
+    """One node's part. ``path``: it reaches the storage; a bad link adds ``delay_ms`` there and ``back_ms`` back."""
 
-    __slots__ = ("alive", "delay_ms", "flap", "frozen", "id", "marking", "osds", "path")
+    __slots__ = ("alive", "back_ms", "delay_ms", "flap", "frozen", "id", "marking", "osds", "path", "quirks")
 
     def __init__(self, node: NodeId, disks: int) -> None:
         self.id = node
@@ -49,6 +50,8 @@ class StorageNode:
         self.frozen = False
         self.path = True
         self.delay_ms = 0
+        self.back_ms = 0
+        self.quirks = Quirks()
         self.osds = [Osd(self, disk) for disk in range(disks)]
         self.marking: Handle | None = None
         self.flap: Handle | None = None
@@ -60,15 +63,16 @@ class StorageNode:
 
 
 class Group:
-    """One placement group; ``order`` ranks all storage nodes for it."""
+    """One placement group; ``order`` ranks all storage nodes for it, ``slow_ms`` is its own slowness."""
 
-    __slots__ = ("active", "copies", "index", "order")
+    __slots__ = ("active", "copies", "index", "order", "slow_ms")
 
-    def __init__(self, index: int, order: npt.NDArray[np.int64]) -> None:
+    def __init__(self, index: int, order: tuple[int, ...]) -> None:
         self.index = index
         self.order = order
         self.copies: list[Osd] = []
         self.active = False
+        self.slow_ms = 0
 
 
 class StorageMap:
@@ -84,7 +88,7 @@ class StorageMap:
         self._kernel, self._stream, self._times, self._quorum = kernel, stream, times, quorum
         self.nodes = {node: StorageNode(node, count) for node, count in disks.items()}
         self._carriers = [node for node in self.nodes.values() if node.osds]
-        self.groups = [Group(index, order) for index, order in enumerate(_orders(self._carriers, times.groups))]
+        self.groups = [Group(index, order) for index, order in enumerate(_orders(len(self._carriers), times.groups))]
         self.inactive = len(self.groups)
         self.slow_ms_max = 0
         self.on_active: Callable[[Group], None] = lambda _: None
@@ -94,6 +98,7 @@ class StorageMap:
         self._min_size = min(times.min_size, self._size)
         self._unmarked: list[StorageNode] = []
         self._stuck: list[Osd] = []
+        self._placed: set[NodeId] = set()
         self._place({node.id for node in self._carriers})
 
     # -- what happens to nodes and daemons -------------------------------------------------------------------------
@@ -101,8 +106,9 @@ class StorageMap:
     def start_up(self, nodes: Iterable[NodeId]) -> None:
         """Let everything on these nodes run and be up at once; they hold the copies, if they are enough."""
         started = [self.nodes[name] for name in nodes]
-        if len([node for node in started if node.osds]) >= self._size:
-            self._place({node.id for node in started})
+        carriers = {node.id for node in started if node.osds}
+        if len(carriers) >= self._size and carriers != self._placed:
+            self._place(carriers)
         for node in started:
             node.alive, node.frozen = True, False
             for osd in node.osds:
@@ -127,14 +133,18 @@ class StorageMap:
         """Make every operation on this node's disks take ``slow_ms`` longer."""
         for osd in node.osds:
             osd.slow_ms = slow_ms
-        self.slow_ms_max = max((osd.slow_ms for group in self.groups for osd in group.copies), default=0)
-        self.changed()
+        self._slowness_changed()
+
+    def set_group_slow(self, group: Group, slow_ms: int) -> None:
+        """Make every operation on this group take ``slow_ms`` longer."""
+        group.slow_ms = slow_ms
+        self._slowness_changed()
 
     def slow_ms(self, group: Group) -> int:
         """How much longer an operation on this group takes: as long as its slowest copy."""
         if not self.slow_ms_max:
             return 0
-        return max((osd.slow_ms for osd in group.copies if osd.up), default=0)
+        return group.slow_ms + max((osd.slow_ms for osd in group.copies if osd.up), default=0)
 
     def declared_dead(self, node: StorageNode) -> None:
         """Mark a node's daemons down because its BMC reported it off; daemons that live nevertheless come up again."""
@@ -152,6 +162,11 @@ class StorageMap:
         waiting, self._unmarked = self._unmarked, []
         for node in waiting:
             self._mark(node)
+
+    def _slowness_changed(self) -> None:
+        slowest_ms = [max((osd.slow_ms for osd in group.copies), default=0) + group.slow_ms for group in self.groups]
+        self.slow_ms_max = max(slowest_ms, default=0)
+        self.changed()
 
     # -- marking up and down ---------------------------------------------------------------------------------------
 
@@ -207,11 +222,12 @@ class StorageMap:
     # -- new copies ------------------------------------------------------------------------------------------------
 
     def _place(self, among: set[NodeId]) -> None:
+        self._placed = among
         for group in self.groups:
             for osd in group.copies:
                 osd.groups.remove(group)
             group.copies.clear()
-            ranked = (self._carriers[position] for position in group.order.tolist())
+            ranked = (self._carriers[position] for position in group.order)
             for node in islice((node for node in ranked if node.id in among), self._size):
                 self._give(group, node)
 
@@ -244,7 +260,7 @@ class StorageMap:
 
     def _rehome(self, group: Group, lost: Osd) -> None:
         taken = {osd.node.id for osd in group.copies}
-        for position in group.order.tolist():
+        for position in group.order:
             node = self._carriers[position]
             if node.id not in taken and any(osd.up and osd.serving and not osd.empty for osd in node.osds):
                 group.copies.remove(lost)
@@ -259,13 +275,14 @@ class StorageMap:
         osd.groups.append(group)
 
 
-def _orders(carriers: list[StorageNode], groups: int) -> list[npt.NDArray[np.int64]]:
+@lru_cache(maxsize=16)
+def _orders(carriers: int, groups: int) -> tuple[tuple[int, ...], ...]:
     """Rank the carriers for each group by a hash of both: rendezvous, as straw2 with equal weights."""
-    base = np.arange(1, len(carriers) + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+    base = np.arange(1, carriers + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     orders = []
     for group in range(groups):
         mixed = base + np.uint64((group + 1) * 0xD1B54A32D192ED03 & _MASK)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_A
         mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_B
-        orders.append(np.argsort(mixed ^ (mixed >> np.uint64(31)), kind="stable"))
-    return orders
+        orders.append(tuple(np.argsort(mixed ^ (mixed >> np.uint64(31)), kind="stable").tolist()))
+    return tuple(orders)

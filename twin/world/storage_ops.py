@@ -16,6 +16,8 @@ from twin.world.storage_monitors import Monitors
 from twin.world.storage_times import StorageTimes
 from twin.world.storage_writes import Client, Writes
 
+UNDO_MS = 2_000
+"""A volume whose opening could not be answered is closed again after this. Source: ``drivers/storage.py``."""
 BROKEN_LOCK_BLOCK_MS = 3_600_000
 """For how long a new opener blocks an owner that went silent. Source: facts/ceph.md section 3 (librbd's own, 1 h)."""
 
@@ -40,6 +42,10 @@ class Parts(Protocol):
     def boot_id(self, node: NodeId) -> BootId: ...
 
     def confirmed(self, volume: VolumeName, instance: Instance) -> None: ...
+
+    def asked_to_open(self, volume: VolumeName, node: NodeId, epoch: Epoch) -> None: ...
+
+    def closed(self, volume: VolumeName, instance: Instance) -> None: ...
 
     def notify(self) -> None: ...
 
@@ -80,6 +86,7 @@ class VolumeOps:
         if effect.volume not in self._parts.stuck:
             answer.fail("failed", f"no volume {effect.volume}", retryable=False)
             return
+        self._parts.asked_to_open(effect.volume, node.id, effect.epoch)
         self.waiters.when(answer, lambda: self._data_ready(node), lambda: self._try_open(node, effect, answer))
 
     def _try_open(self, node: StorageNode, effect: fx.OpenVolume, answer: Answer) -> None:
@@ -118,12 +125,32 @@ class VolumeOps:
             return
         if owner is not None:  # left open by an earlier agent of this node, whose driver closes it
             owner.closed = True
+            parts.closed(effect.volume, owner.instance)
         boot_id, address = parts.boot_id(node.id), parts.address(node.id)
         instance = Instance(node=node.id, boot_id=boot_id, epoch=Epoch(effect.epoch), address=address)
         client = Client(effect.volume, instance, node)
         parts.clients[instance.address] = client
         parts.owners[effect.volume] = client
-        answer.succeed(VolumeOpened(instance=instance))
+        lost = node.quirks.take("open_answer_lost") if node.quirks.armed else None
+        if lost is None:
+            answer.succeed(VolumeOpened(instance=instance))
+            return
+        parts.kernel.after(UNDO_MS, self._undo, client)
+        if lost.says == "failed":
+            answer.fail("failed", "which client instance was opened cannot be told")
+
+    def _undo(self, client: Client) -> None:
+        """Close what nobody will ever use, once its node can; it was not written to."""
+        parts = self._parts
+        if client.closed or client.dead:
+            return
+        if not client.node.running:
+            parts.kernel.after(UNDO_MS, self._undo, client)
+            return
+        client.closed = True
+        if parts.owners.get(client.volume) is client:
+            del parts.owners[client.volume]
+        parts.notify()
 
     def _owner(self, volume: VolumeName) -> Client | None:
         owner = self._parts.owners.get(volume)
@@ -165,6 +192,7 @@ class VolumeOps:
             return
         if self._parts.owners.get(client.volume) is client:
             del self._parts.owners[client.volume]
+        self._parts.closed(client.volume, client.instance)
         answer.succeed()
         self._parts.notify()
 
@@ -192,7 +220,14 @@ class VolumeOps:
         else:
             block = parts.blocklist.add(effect.volume, effect.instance, effect.block_ms, parts.writes.stalled)
             parts.notify()
-            parts.kernel.after(parts.times.command_answer_ms, self._barrier, node, block, answer)
+            if not (node.quirks.armed and self._fence_answer_is_lost(node, answer)):
+                parts.kernel.after(parts.times.command_answer_ms, self._barrier, node, block, answer)
+
+    def _fence_answer_is_lost(self, node: StorageNode, answer: Answer) -> bool:
+        lost = node.quirks.take("fence_answer_lost")
+        if lost is not None and lost.says == "failed":
+            answer.fail("failed", "the connection to the monitors broke off")
+        return lost is not None
 
     def _barrier(self, node: StorageNode, block: Block, answer: Answer) -> None:
         if answer.open:
@@ -205,6 +240,8 @@ class VolumeOps:
     def _probe(self, node: StorageNode, block: Block, answer: Answer) -> None:
         parts = self._parts
         wait = parts.times.barrier_ms.draw(parts.stream) + parts.map.slow_ms_max
+        late = node.quirks.take("fence_late") if node.quirks.armed else None
+        wait += late.ms if late is not None else 0
         at_ms = max(parts.kernel.now + wait, max(block.effective) + 1)
         parts.kernel.at(at_ms, self._confirm, node, block, answer)
 
@@ -222,16 +259,20 @@ class VolumeOps:
 
     def lift(self, node: StorageNode, effect: fx.LiftBlock, answer: Answer) -> None:
         """Forget a fenced instance."""
-        self.waiters.when(answer, lambda: self._command_ready(node), lambda: self._lifting(effect, answer))
+        self.waiters.when(answer, lambda: self._command_ready(node), lambda: self._lifting(node, effect, answer))
 
-    def _lifting(self, effect: fx.LiftBlock, answer: Answer) -> None:
+    def _lifting(self, node: StorageNode, effect: fx.LiftBlock, answer: Answer) -> None:
         parts = self._parts
-        parts.kernel.after(parts.times.command_ms.draw(parts.stream), self._lifted, effect, answer)
+        parts.kernel.after(parts.times.command_ms.draw(parts.stream), self._lifted, node, effect, answer)
 
-    def _lifted(self, effect: fx.LiftBlock, answer: Answer) -> None:
+    def _lifted(self, node: StorageNode, effect: fx.LiftBlock, answer: Answer) -> None:
         self._parts.blocklist.lift(effect.instance)
         self._parts.notify()
-        answer.succeed()
+        lost = node.quirks.take("lift_answer_lost") if node.quirks.armed else None
+        if lost is None:
+            answer.succeed()
+        elif lost.says == "failed":
+            answer.fail("failed", "the connection to the monitors broke off")
 
     def _command_ready(self, node: StorageNode) -> bool:
         return node.running and self._parts.monitors.ready

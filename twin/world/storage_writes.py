@@ -104,8 +104,12 @@ class Writes:
 
     def submit(self, client: Client, payload: int, answer: Callable[[str], None], ms_max: int) -> None:
         """Send one write: to the register (payload not 0), one object that keeps its order, or to the guard block."""
-        index = sum(client.volume.encode()) + (payload == 0)
-        self._submit(client, self._map.groups[index % len(self._map.groups)], payload, answer, ms_max)
+        self._submit(client, self.group_of(client.volume, payload), payload, answer, ms_max)
+
+    def group_of(self, volume: VolumeName, payload: int) -> Group:
+        """Return where a volume's register is (payload not 0), or its guard block."""
+        groups = self._map.groups
+        return groups[(sum(volume.encode()) + (payload == 0)) % len(groups)]
 
     def mount(self, client: Client, answer: Callable[[str], None], ms_max: int) -> None:
         """Write what a mount writes: a little of everything, so that the slowest group decides."""
@@ -174,7 +178,7 @@ class Writes:
             self._watch(write)
             return
         client = write.client
-        wait = self._times.ack_ms.draw(self._stream) + client.node.delay_ms
+        wait = self._times.ack_ms.draw(self._stream) + client.node.back_ms
         if self._blocklist.blocks(client.instance, group):
             self._kernel.after(wait, self._ack, write, "refused")
             return

@@ -13,6 +13,7 @@ from twin.kernel import Kernel
 from twin.truth import Truth
 from twin.world.clock import Clock
 from twin.world.evidence import Probes
+from twin.world.quirks import Quirks
 
 UnitState = Literal["starting", "running", "exited", "stopping"]
 
@@ -78,7 +79,8 @@ class Site(msgspec.Struct, kw_only=True):
     """Where a supervisor lives. ``dirty`` has the volumes that were not unmounted cleanly, shared by all nodes.
 
     ``on_explicit`` hears that the beats of a service are implicit no more; ``visible`` says whether clients can reach
-    this node.
+    this node; ``on_serving`` hears that clients are answered here now, or no longer. ``quirks``: what its services do
+    that is rare; outlives boots.
     """
 
     node: NodeId
@@ -93,4 +95,6 @@ class Site(msgspec.Struct, kw_only=True):
     dirty: dict[VolumeName, bool]
     visible: Callable[[NodeId], bool]
     on_explicit: Callable[[NodeId, ServiceName], None]
+    on_serving: Callable[[], None] = lambda: None
+    quirks: Quirks = msgspec.field(default_factory=Quirks)
     implicit: bool = False

@@ -21,11 +21,11 @@ from twin.host import Brain, Host
 from twin.kernel import Kernel
 from twin.recorder import Recorder
 from twin.streams import Streams
-from twin.truth import BlockChange, FirstWrite, NodeChange, PowerAct, Truth, VolumeWrite
+from twin.truth import BlockChange, FirstWrite, LeaderChange, NodeChange, PowerAct, Truth
 from twin.world.agents import AgentSlot, AgentTimes, Around
 from twin.world.bmc import OrderTaken
 from twin.world.build import CLIENTS, cable, chassis_specs, first_voters, pace, storage_layout
-from twin.world.clients import ClientLoad, Clients
+from twin.world.clients import ClientLoad, Clients, load_in
 from twin.world.clock import Clock
 from twin.world.netboot import Netboot
 from twin.world.operator import Operator
@@ -73,7 +73,7 @@ class World:
         self.calibration = calibration or calibrations.load()
         self.kernel = Kernel()
         self.streams = Streams(seed)
-        self.truth = Truth()
+        self.truth = Truth({spec.name: spec.volume for spec in catalog.specs if spec.volume})
         self.nodes: tuple[NodeId, ...] = rack.node_ids
         self.specs: dict[NodeId, NodeSpec] = {spec.id: spec for spec in rack.specs}
         self.services: dict[ServiceName, ServiceSpec] = {spec.name: spec for spec in catalog.specs}
@@ -83,9 +83,9 @@ class World:
         self.supervisors: dict[NodeId, Supervisor] = {}
         self._make = make or partial(Machine, shared={})
         self._agent_times = self.calibration.section("agent", AgentTimes)
-        self._clients = clients if clients is not None and clients.every_ms and fidelity == "protocol" else None
+        stream, load = self.streams.get("clients"), load_in(fidelity, clients)
+        self._clients = Clients(self.kernel, stream, self.truth, load, self.supervisors.get)
         self._dirty: dict[VolumeName, bool] = {}
-        self._seen: dict[tuple[VolumeName, Instance], None] = {}
         self._state: dict[NodeId, str] = {}
         self._visible: dict[NodeId, bool] = {}
         self._starting = False
@@ -101,7 +101,8 @@ class World:
         self.fabric = cable(self.rack)
         parts = (self.kernel, self.streams, self.calibration, self.fabric)
         self.netboot = Netboot(*parts)
-        self.power = Power(*parts, self.netboot, chassis_specs(self.rack, "last"))
+        pdus = [pdu.id for pdu in self.rack.pdus]
+        self.power = Power(*parts, self.netboot, chassis_specs(self.rack, "last"), pdus)
         layout = storage_layout(self.rack, self.catalog, plugged)
         self.storage = Storage(*parts, layout, self._boot_id, history=False)
         self.peers = Peers(*parts, self._is_up, self.timing.suspect_ms)
@@ -120,8 +121,12 @@ class World:
         self.power.bmc.on_proof(self.storage.proved_off)
         self.storage.on_accept(self._accepted)
         self.storage.on_block(self._block_changed)
+        self.storage.on_open(lambda volume, node, epoch: self.truth.opening(self.kernel.now, volume, node, epoch))
+        self.storage.on_closed(lambda _volume, instance: self.truth.closed(instance))
         self.storage.on_change(self._look_later)
         self.ensemble.on_change(self._look_later)
+        self.ensemble.on_change(self._leader_changed)
+        self.ensemble.on_voters(self._leader_changed)
         self.fabric.on_change(self._fabric_changed)
 
     def _around(self, node: NodeId) -> Around:
@@ -147,7 +152,7 @@ class World:
             storage_seen=self.storage.reachable,
             implicit=self.fidelity != "protocol",
             check_every=CHECK_EVERY[self.fidelity],
-            check=lambda machine: invariants.check(machine.view(), opening),
+            check=lambda machine, at_ms: invariants.check_services(machine.singletons(), node, at_ms, opening),
         )
 
     # -- running ----------------------------------------------------------------------------------------------------
@@ -164,10 +169,7 @@ class World:
             self.storage.start_up(up)
             self.power.start_up(up)
             self._starting = False
-        if self._clients is not None:
-            stream = self.streams.get("clients")
-            named = [s.name for s in self.services.values() if s.run == "singleton" and s.volume]
-            Clients(self.kernel, stream, self.truth, self._clients, self.supervisors.get).start(named)
+        self._clients.start([s.name for s in self.services.values() if s.run == "singleton" and s.volume])
 
     def run_until(self, at_ms: int) -> None:
         """Let time pass."""
@@ -251,10 +253,12 @@ class World:
 
     def fault_begins(self, kind: str, text: str, nodes: tuple[NodeId, ...]) -> FaultMark:
         """Record that a fault strikes now."""
+        self._clients.stir()
         return self.truth.fault_begins(kind, text, nodes, self.kernel.now)
 
     def fault_ends(self, mark: FaultMark) -> None:
         """Record that a fault is removed now."""
+        self._clients.stir()
         self.truth.fault_ends(mark, self.kernel.now)
 
     # -- the life of nodes ------------------------------------------------------------------------------------------
@@ -301,6 +305,8 @@ class World:
             dirty=self._dirty,
             visible=self._visible.__getitem__,
             on_explicit=self._explicit,
+            on_serving=self._clients.stir,
+            quirks=self.power.chassis[node].quirks,
             implicit=self.fidelity != "protocol",
         )
         supervisor = Supervisor(site)
@@ -334,6 +340,7 @@ class World:
 
     def _look(self) -> None:
         self._looking = False
+        self._clients.stir()
         for node, supervisor in list(self.supervisors.items()):
             supervisor.evidence.reevaluate()
             self.agents[node].storage_changed()
@@ -354,16 +361,14 @@ class World:
     # -- the truth --------------------------------------------------------------------------------------------------
 
     def _accepted(self, at_ms: int, volume: VolumeName, instance: Instance, payload: int) -> None:
-        self.truth.writes.append(VolumeWrite(at_ms=at_ms, volume=volume, instance=instance, payload=payload))
-        if (volume, instance) not in self._seen:
-            self._seen[(volume, instance)] = None
+        if self.truth.wrote(at_ms, volume, instance, payload):
             recorded = any(
                 isinstance(term, TermRecord) and instance in term.identities
                 for term in (self.ensemble.data_view(term_path(s.name)) for s in self.services.values())
                 if term is not None
             )
             first = FirstWrite(at_ms=at_ms, volume=volume, instance=instance, recorded=recorded)
-            self.truth.first_writes.append(first)
+            self.truth.first_write(first)
 
     def _block_changed(
         self,
@@ -372,7 +377,13 @@ class World:
         instance: Instance,
         change: Literal["blocked", "complete", "lifted", "expired"],
     ) -> None:
-        self.truth.blocks.append(BlockChange(at_ms=at_ms, volume=volume, instance=instance, change=change))
+        self.truth.block_changed(BlockChange(at_ms=at_ms, volume=volume, instance=instance, change=change))
+
+    def _leader_changed(self) -> None:
+        """Record who can commit now, if that is another one or for other voters."""
+        leader, voters, leaders = self.ensemble.leader, self.ensemble.voters, self.truth.leaders
+        if not leaders or (leaders[-1].leader, leaders[-1].voters) != (leader, voters):
+            leaders.append(LeaderChange(at_ms=self.kernel.now, leader=leader, voters=voters))
 
     def _ordered(self, taken: OrderTaken) -> None:
         order = taken.order

@@ -73,6 +73,7 @@ class Ensemble:
         self._late: dict[NodeId, None] = {}
         self._founder = NO_NODE
         self._listeners: list[Callable[[], None]] = []
+        self._voter_listeners: list[Callable[[], None]] = []
         self._told: tuple[NodeId, bool] = (NO_NODE, False)
         fabric.on_change(self._quorum.look)
 
@@ -132,6 +133,10 @@ class Ensemble:
         """Call ``fn`` when the leader or the quorum changes."""
         self._listeners.append(fn)
 
+    def on_voters(self, fn: Callable[[], None]) -> None:
+        """Call ``fn`` when the ensemble has a new configuration."""
+        self._voter_listeners.append(fn)
+
     # -- what happens to servers and sessions --------------------------------------------------------------------------
 
     def server_up(self, node: NodeId) -> None:
@@ -190,11 +195,13 @@ class Ensemble:
         """Whether a client there reaches that server, and it serves what the quorum commits."""
         return self._quorum.serves(server) and self._reaches(node, server)
 
-    def choose(self, node: NodeId) -> NodeId:
-        """The node's own server if that is usable, else draw a usable one; NO_NODE if there is none."""
-        if self.usable(node, node):
+    def choose(self, node: NodeId, avoid: NodeId = NO_NODE) -> NodeId:
+        """The node's own server if that is usable, else draw a usable one; ``avoid`` only if there is no other."""
+        if node != avoid and self.usable(node, node):
             return node
         usable = [server for server in self._quorum.serving_nodes() if self._reaches(node, server)]
+        if avoid:
+            usable = [server for server in usable if server != avoid] or usable
         return self._streams.get(f"zookeeper/{node}").choice(usable) if usable else NO_NODE
 
     def hangs_ms(self, node: NodeId, server: NodeId, busy: bool) -> int:
@@ -236,9 +243,9 @@ class Ensemble:
         """How much slow disks add to a commit now."""
         return self._quorum.sync_delay_ms()
 
-    def latency_ms(self, node: NodeId, server: NodeId) -> int:
-        """One-way delay between a client and its server."""
-        return self._fabric.latency_ms(node, server) if server else 0
+    def round_trip_ms(self, node: NodeId, server: NodeId) -> int:
+        """The delay from a client to its server and back."""
+        return self._fabric.round_trip_ms(node, server) if server else 0
 
     def commit(self, op: OpId, session: SessionId, writes: tuple[fx.Write, ...]) -> Answer:
         """Apply a transaction and tell all watchers."""
@@ -262,6 +269,8 @@ class Ensemble:
         if not voters or not self._quorum.majority(voters):
             return OpFailed(at_ms=0, op=effect.op, reason="unavailable", detail="no quorum of the new configuration")
         self._quorum.voters = voters
+        for listener in self._voter_listeners:
+            listener()
         config = self._tree.zxid + 1
         self._publish(self._tree.put(ENSEMBLE, EnsembleRecord(config=config, voters=voters), config))
         if self._quorum.leader not in voters:

@@ -10,13 +10,17 @@ from core.ports import CoordinationEffect, Emit
 from core.records import Change
 from twin.calibration import Sampled
 from twin.streams import Stream
+from twin.world.quirks import QuirkName
 from twin.world.zookeeper_link import Link, Servers
 from twin.world.zookeeper_requests import Request
 
 Outcome = Literal["ok", "refused", "unanswered"]
 Answer = Result | OpFailed
+Reply = Callable[[], None]
 SLOW_MS = 50
 """A beat is not taken for granted any more when slow disks add this much to a commit."""
+LATE: tuple[QuirkName, ...] = ("answer_late", "follower_lag")
+"""Nor while any of these is armed: it may meet a beat."""
 
 
 class Ensemble(Servers, Protocol):
@@ -26,8 +30,8 @@ class Ensemble(Servers, Protocol):
         """How much slow disks add to a commit now."""
         ...
 
-    def latency_ms(self, node: NodeId, server: NodeId) -> int:
-        """One-way delay between a client and its server."""
+    def round_trip_ms(self, node: NodeId, server: NodeId) -> int:
+        """The delay from a client to its server and back."""
         ...
 
     def read(self, path: str) -> Change: ...
@@ -115,12 +119,26 @@ class ZooKeeperClient:
                 link.open(effect.resume)
             case fx.Commit():
                 self._ask(effect, effect.session, lambda: self._commit(effect), times.write_ms, emit)
+                if link.quirks.armed:
+                    self._pause()
             case fx.Read():
                 self._ask(effect, effect.session, lambda: self._read(effect), times.read_ms, emit, ambiguous=False)
             case fx.CloseSession():
                 own = effect.session == link.session
                 latency = times.stop_close_ms if own else times.other_close_ms
-                self._ask(effect, link.session, lambda: self._close(effect.session), latency, emit, ambiguous=False)
+                quirks = ensemble.sessions.quirks
+                late = quirks.take("ephemeral_late") if quirks.armed else None
+                extra_ms = late.ms if late is not None else 0
+                close = self._close
+                self._ask(
+                    effect,
+                    link.session,
+                    lambda: close(effect.session),
+                    latency,
+                    emit,
+                    ambiguous=False,
+                    extra_ms=extra_ms,
+                )
             case fx.Reconfigure():
                 change = self._reconfigure
                 self._ask(effect, link.session, lambda: change(effect), times.reconfig_ms, emit, ambiguous=False)
@@ -145,7 +163,7 @@ class ZooKeeperClient:
             answer("refused")
             return
 
-        def run() -> Callable[[], None]:
+        def run() -> Reply:
             ok = self._ensemble.sessions.live(session) and self._ensemble.holds(checks)
             return lambda: answer("ok" if ok else "refused")
 
@@ -157,7 +175,8 @@ class ZooKeeperClient:
             self.link.linked
             and self.link.session == session
             and self._ensemble.quorum()
-            and self._ensemble.sync_delay_ms() < SLOW_MS
+            and self._ensemble.sync_delay_ms() + self._ensemble.round_trip_ms(self.node, self.link.server) < SLOW_MS
+            and not (self.link.quirks.armed and any(self.link.quirks.look(name) for name in LATE))
             and self._ensemble.holds(checks)
         )
 
@@ -172,13 +191,14 @@ class ZooKeeperClient:
         emit: Emit,
         *,
         ambiguous: bool = True,
+        extra_ms: int = 0,
     ) -> None:
         op = effect.op
         if not session or session != self.link.session:
             emit(OpFailed(at_ms=self._kernel.now, op=op, reason="session", retryable=False))
             return
 
-        def run() -> Callable[[], None]:
+        def run() -> Reply:
             if self._ensemble.sessions.live(session):
                 answer = act()
             else:
@@ -188,23 +208,30 @@ class ZooKeeperClient:
         def lost() -> None:
             emit(OpFailed(at_ms=self._kernel.now, op=op, reason="unanswered"))
 
-        self._submit(run, lost, latency, effect.ms_max, ambiguous)
+        self._submit(run, lost, latency, effect.ms_max, ambiguous, extra_ms)
 
     def _submit(
         self,
-        run: Callable[[], Callable[[], None]],
+        run: Callable[[], Reply],
         lost: Callable[[], None],
         latency: Sampled,
         ms_max: int,
         ambiguous: bool,
+        extra_ms: int = 0,
     ) -> None:
         now, link = self._kernel.now, self.link
         link.last_request_ms = now
-        extra_ms = self._ensemble.sync_delay_ms() + 2 * self._ensemble.latency_ms(self.node, link.server)
+        extra_ms += self._ensemble.sync_delay_ms() + self._ensemble.round_trip_ms(self.node, link.server)
         request = Request(
             run=run, lost=lost, latency_ms=latency, deadline_ms=now + ms_max, extra_ms=extra_ms, ambiguous=ambiguous
         )
         link.requests.submit(request, link.linked)
+
+    def _pause(self) -> None:
+        """Let the agent stand still just after a commit has left it, if that is due."""
+        quirk = self.link.quirks.take("commit_pause")
+        if quirk is not None and quirk.act is not None:
+            self._kernel.after(0, quirk.act)
 
     def _tell(self, op: OpId, answer: Answer, emit: Emit) -> None:
         now = self._kernel.now

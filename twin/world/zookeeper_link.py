@@ -3,6 +3,7 @@
 Being cut off is never an event. A client that reaches a serving server again resumes its session or learns its end.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,10 +13,12 @@ from core.ports import Emit
 from core.records import Change
 from twin.kernel import Handle, Kernel
 from twin.streams import Stream
+from twin.world.quirks import Quirks
 from twin.world.zookeeper_feed import Feed
 from twin.world.zookeeper_requests import Requests
 from twin.world.zookeeper_sessions import Sessions
 from twin.world.zookeeper_times import ZooKeeperTimes
+from twin.world.zookeeper_tree import within
 
 
 class Servers(Protocol):
@@ -41,8 +44,8 @@ class Servers(Protocol):
         """Whether a client there reaches that server, and it serves what the quorum commits."""
         ...
 
-    def choose(self, node: NodeId) -> NodeId:
-        """A usable server, NO_NODE if there is none."""
+    def choose(self, node: NodeId, avoid: NodeId = NO_NODE) -> NodeId:
+        """A usable server, another than ``avoid`` if there is one; NO_NODE if there is none."""
         ...
 
     def hangs_ms(self, node: NodeId, server: NodeId, busy: bool) -> int:
@@ -71,7 +74,8 @@ class Link:
         self.last_request_ms = 0
         self.emit: Emit = _nobody
         self.listeners: list[Callable[[], None]] = []
-        self.requests = Requests(servers.kernel, stream, servers.quorum)
+        self.quirks = Quirks()
+        self.requests = Requests(servers.kernel, stream, servers.quorum, self.quirks, self._lose)
         self._servers = servers
         self._kernel = servers.kernel
         self._stream = stream
@@ -82,6 +86,9 @@ class Link:
         self._timer: Handle | None = None
         self._unread: dict[str, None] = {}
         self._reading: Handle | None = None
+        self._held: deque[RecordsChanged] = deque()
+        self._held_until_ms = 0
+        self._avoid = NO_NODE
 
     @property
     def on_leader(self) -> bool:
@@ -145,6 +152,14 @@ class Link:
         elif self.server == NO_NODE:
             self._seek()
 
+    def drop(self, move: bool = False) -> None:
+        """Break the connection: what is under way is lost. ``move``: go on with another server, if there is one."""
+        if self.linked:
+            self._avoid = self.server if move else NO_NODE
+            self._unlink()
+            self.requests.broke()
+            self._suspend()
+
     def mirror(self, path: str, depth: str) -> None:
         """Keep one more path mirrored."""
         self.unmirror(path)
@@ -163,7 +178,10 @@ class Link:
 
     def deliver(self, event: RecordsChanged) -> None:
         """Pass a watch event on (``zookeeper_feed.Receiver``)."""
-        self.emit(event)
+        if self.quirks.armed or self._held:
+            self._hold(event)
+        else:
+            self.emit(event)
 
     def session_over(self, session: SessionId) -> None:
         """The session ended (``zookeeper_sessions.Owner``): a connected client is told, others when they come back."""
@@ -204,6 +222,7 @@ class Link:
         """Nothing goes through; a leader that is still there begins to count."""
         if self.linked:
             self.linked = False
+            self._held.clear()
             self._servers.feed(self.server).detach(self)
             self._servers.sessions.silent(self.session)
             self.changed()
@@ -213,6 +232,11 @@ class Link:
         self._unlink()
         self.requests.broke()
         self._later(delay_ms, self._suspend)
+
+    def _lose(self) -> None:
+        """The connection breaks in this moment: nothing that is on its way arrives."""
+        self._unlink()
+        self._suspend()
 
     def _break_off(self) -> None:
         """The server closed the connection because the session is over: the client learns it at its next one."""
@@ -243,8 +267,11 @@ class Link:
 
     def _connect(self) -> None:
         self._timer = None
-        server = self._servers.choose(self.node)
+        server = self._servers.choose(self.node, self._avoid)
         if not self._wanted or server == NO_NODE:
+            return
+        if self.quirks.armed and self.session and self.quirks.take("session_refused"):
+            self._later(self._servers.times.reconnect_ms.draw(self._stream), self._connect)
             return
         sessions, now = self._servers.sessions, self._kernel.now
         if self.session and not sessions.live(self.session):
@@ -257,7 +284,7 @@ class Link:
             sessions.take_up(self.session, self)
         else:
             self.session = sessions.open(self)
-        self._resuming = NO_SESSION
+        self._resuming, self._avoid = NO_SESSION, NO_NODE
         self.saved_session = self.session
         self.server = server
         self._join()
@@ -296,6 +323,34 @@ class Link:
         listings = [self._servers.listing(root, self.mirrors[root]) for root in roots]
         changes = listings[0] if len(listings) == 1 else tuple(change for part in listings for change in part)
         self.deliver(RecordsChanged(at_ms=self._kernel.now, changes=changes, resync=True, roots=roots))
+
+    # -- rare but legal ------------------------------------------------------------------------------------------------
+
+    def _hold(self, event: RecordsChanged) -> None:
+        """Tell an event late, behind those that are late already; or tell everything once more."""
+        quirks, now = self.quirks, self._kernel.now
+        late, lag = quirks.take("watch_late"), quirks.look("follower_lag")
+        if not event.resync and quirks.take("watch_repeated"):
+            self._unread = dict.fromkeys(self.mirrors)
+            self._read_later()
+        late_ms = max(late.ms if late is not None else 0, lag.ms if lag is not None else 0)
+        if not late_ms and not self._held:
+            self.emit(event)
+            return
+        self._held_until_ms = max(self._held_until_ms, now + late_ms)
+        self._held.append(event)
+        self._kernel.at(self._held_until_ms, self._tell_held, event)
+
+    def _tell_held(self, event: RecordsChanged) -> None:
+        """Tell the oldest held event, without what is mirrored no more; a break has made it void."""
+        if not self._held or self._held[0] is not event:
+            return
+        self._held.popleft()
+        roots = tuple(root for root in event.roots if root in self.mirrors)
+        mine = [c for c in event.changes if any(within(c.path, root, depth) for root, depth in self.mirrors.items())]
+        if roots or mine:
+            at_ms = self._kernel.now
+            self.emit(RecordsChanged(at_ms=at_ms, changes=tuple(mine), resync=event.resync, roots=roots))
 
     def _later(self, ms: int, fn: Callable[[], None]) -> None:
         self._cancel()

@@ -12,6 +12,7 @@ import msgspec
 from twin.calibration import Sampled
 from twin.kernel import Handle, Kernel
 from twin.streams import Stream
+from twin.world.quirks import Quirks
 
 
 class Stage(IntEnum):
@@ -42,12 +43,24 @@ class Request(msgspec.Struct, eq=False, kw_only=True):
 
 
 class Requests:
-    """The requests of one client, first in, first out. ``serving``: a leader can commit now."""
+    """The requests of one client, first in, first out.
 
-    def __init__(self, kernel: Kernel, stream: Stream, serving: Callable[[], bool]) -> None:
+    ``serving``: a leader can commit now; ``lose`` breaks the connection, which ends in ``drop``.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        stream: Stream,
+        serving: Callable[[], bool],
+        quirks: Quirks,
+        lose: Callable[[], None],
+    ) -> None:
         self._kernel = kernel
         self._stream = stream
         self._serving = serving
+        self._quirks = quirks
+        self._lose = lose
         self._pending: dict[Request, None] = {}
         self._last_effect_ms = 0
         self._last_answer_ms = 0
@@ -118,11 +131,37 @@ class Requests:
         if not self._serving():
             request.stage = Stage.WAITING
             return
+        if self._quirks.armed and self._breaks(request):
+            return
         request.stage = Stage.HAPPENED
         request.reply = request.run()
         if request in self._pending:
-            at_ms = self._last_answer_ms = max(self._kernel.now + 1, self._last_answer_ms)
+            at_ms = max(self._kernel.now + 1, self._last_answer_ms)
+            if self._quirks.armed:
+                at_ms = self._later(request, at_ms)
+            self._last_answer_ms = at_ms
+            if at_ms >= request.deadline_ms:
+                self._watch_deadline(request)
             request.step = self._kernel.at(at_ms, self._answer, request)
+
+    def _breaks(self, request: Request) -> bool:
+        """Whether the connection breaks just now, because of a commit: before it took effect, or after."""
+        if not request.ambiguous or request not in self._pending:
+            return False
+        if not self._quirks.take("commit_lost"):
+            if not self._quirks.take("commit_answer_lost"):
+                return False
+            request.run()
+        self._lose()  # what was sent behind it never arrives
+        return True
+
+    def _later(self, request: Request, at_ms: int) -> int:
+        """When a server that is slow to answer does so: in time, unless it lags behind as a whole."""
+        now = self._kernel.now
+        late, lag = self._quirks.take("answer_late"), self._quirks.look("follower_lag")
+        if late is not None:
+            at_ms = max(at_ms, min(now + late.ms, request.deadline_ms - 1))
+        return max(at_ms, now + lag.ms) if lag is not None else at_ms
 
     def _answer(self, request: Request) -> None:
         request.step = None

@@ -10,6 +10,7 @@ from typing import Protocol
 from core.ids import SessionId
 from twin.kernel import Handle, Kernel
 from twin.streams import Stream
+from twin.world.quirks import Quirks
 from twin.world.zookeeper_times import ZooKeeperTimes
 
 
@@ -60,6 +61,7 @@ class Sessions:
         on_end: Callable[[SessionId], None],
     ) -> None:
         self.timeout_ms = timeout_ms
+        self.quirks = Quirks()
         self._kernel = kernel
         self._stream = stream
         self._times = times
@@ -146,6 +148,10 @@ class Sessions:
         session.expiry = self._kernel.at(at_ms, self._expire, session)
 
     def _expire(self, session: Session) -> None:
+        late = self.quirks.take("ephemeral_late") if self.quirks.armed else None
+        if late is not None:
+            session.expiry = self._kernel.after(late.ms, self._expire, session)
+            return
         session.expiry = None
         if self._serving():
             self.end(session.id)

@@ -107,7 +107,7 @@ class Tree:
         if found is None:
             part = self._parts.get(root, {}).get(key)
             if part is None:
-                part = {path: node for path, node in self.nodes.items() if _within(path, root, depth)}
+                part = {path: node for path, node in self.nodes.items() if within(path, root, depth)}
                 self._parts.setdefault(root, {})[key] = part
             found = self._tuples[key] = tuple(part.values())
         return found
@@ -173,7 +173,7 @@ class Tree:
                 self._owned.setdefault(change.owner, {})[path] = None
         for root in ancestry(path):
             for key, part in self._parts.get(root, {}).items():
-                if _within(path, root, key[1]):
+                if within(path, root, key[1]):
                     self._tuples.pop(key, None)
                     if change.data is None:
                         part.pop(path, None)
@@ -181,7 +181,7 @@ class Tree:
                         part[path] = change
 
 
-def _within(path: str, root: str, depth: str) -> bool:
+def within(path: str, root: str, depth: str) -> bool:
     """Whether a mirror of ``root`` at ``depth`` holds ``path``."""
     if depth == "one":
         return path == root

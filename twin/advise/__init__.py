@@ -1,0 +1,1 @@
+"""Timer advice: what each setting of the protocol's timers costs in false alarms and in failover time."""

@@ -1,0 +1,140 @@
+"""The command ``twin advise``: which timers a rack should have, by its own jitter."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from core.errors import InputError
+from core.journal import Line
+from formats.catalog import load_catalog
+from formats.paint import Paint
+from formats.rack import load_rack
+from twin.journals import read_journal
+
+if TYPE_CHECKING:
+    from twin.advise.jitter import Jitter
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+CALM_MS = 1_800_000
+"""Without journals, the lateness is that of a calm simulated rack of this long, with the twin's calibration."""
+NOTHING = 3
+"""The exit code if nothing can be advised: 3, as for any expectation that is not met."""
+
+
+def add_command(commands: "Commands") -> None:
+    """Add the command to the command line."""
+    one = commands.add_parser("advise", help="which timers to set, by measured jitter", allow_abbrev=False)
+    one.add_argument("rack", type=Path, metavar="RACK", help="a rack file")
+    one.add_argument("--catalog", type=Path, default=Path("catalog/minimal.toml"), metavar="FILE", help="its services")
+    one.add_argument("--journal", type=Path, nargs="+", metavar="FILE", help="journals of its agents: the jitter")
+    one.add_argument("--seeds", type=_count, default=20, metavar="N", help="failovers for each setting (default: 20)")
+    one.add_argument("--yearly", type=_rate, default=1.0, metavar="N", help="false alarms a year (default: 1)")
+    one.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    one.add_argument("--report", type=Path, metavar="DIR", help="write a page with the trade-offs as pictures")
+    one.set_defaults(command=_advise)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 10_000):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a whole number from 1 to 10000")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a number above 0, up to 1000000")
+    return value
+
+
+def _advise(arguments: argparse.Namespace) -> int:
+    from twin.advise.advice import Sweep  # the world and numpy are only needed here, and not light
+    from twin.advise.sweep import Setting, Times, measure
+    from twin.advise.words import to_text
+    from twin.calibration import load
+
+    rack, catalog = load_rack(arguments.rack), load_catalog(arguments.catalog)
+    services = [service.spec.name for service in catalog.services if service.spec.run == "singleton"]
+    volumes = [
+        service.spec.name for service in catalog.services if service.spec.run == "singleton" and service.spec.volume
+    ]
+    if not volumes:
+        raise InputError(
+            [f"{arguments.catalog}: has no singleton with a volume; needed: one, whose failovers are timed"]
+        )
+    folder: Path | None = arguments.report
+    if folder is not None:
+        _make(folder)
+
+    def timed(setting: Setting) -> Times:
+        return measure(arguments.rack, arguments.catalog, str(volumes[0]), setting, arguments.seeds)
+
+    sweep = Sweep(
+        _jitter(arguments),
+        timed,
+        nodes=len(rack.nodes),
+        holders=len(services),
+        yearly_max=arguments.yearly,
+        tick_ms=load()["zookeeper.tick_ms"].ms,
+        guessed=not arguments.journal,
+        progress=_progress(),
+    )
+    advice = sweep.advise(rack.name, str(volumes[0]))
+    if folder is not None:
+        from twin.report.advice import write_page  # matplotlib takes longer to import than all else here
+
+        write_page(folder / "advice.html", advice)
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(advice).decode() + "\n")
+    else:
+        sys.stdout.write(to_text(advice, Paint(sys.stdout.isatty())))
+        sys.stdout.write(f"report: {folder / 'advice.html'}\n" if folder is not None else "")
+    return 0 if advice.advised is not None else NOTHING
+
+
+def _jitter(arguments: argparse.Namespace) -> "Jitter":
+    """The lateness in the journals given, or else in one that a calm simulated rack writes."""
+    from twin.advise.jitter import jitter_of
+
+    if arguments.journal:
+        return jitter_of(line for path in arguments.journal for line in read_journal(path))
+    print("no --journal: the jitter is that of the twin's calibration, which knows no rare stalls", file=sys.stderr)
+    return jitter_of(_calm_lines(arguments.rack, arguments.catalog))
+
+
+def _calm_lines(rack: Path, catalog: Path) -> list[Line]:
+    from core.journal import read_lines
+    from twin.run import Options, run
+    from twin.scenario import scenario_of
+
+    tables: dict[str, object] = {"rack": str(rack), "catalog": str(catalog), "duration_ms": CALM_MS, "settle_ms": 0}
+    chunks: list[bytes] = []
+    run(scenario_of(tables, Path("calm.toml"), "a calm rack"), Options(), chunks.append)
+    return list(read_lines(b"".join(chunks).splitlines(keepends=True)))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError([f"--report {folder}: cannot be made ({error}); needed: a folder"]) from None
+
+
+def _progress() -> Callable[[int, int], None]:
+    """Report progress to a person at a terminal, and to nobody else."""
+
+    def show(done: int, of: int) -> None:
+        if sys.stderr.isatty():
+            end = "\r\x1b[K" if done >= of else ""
+            sys.stderr.write(f"\r\x1b[K{done} of {of} settings measured{end}")
+            sys.stderr.flush()
+
+    return show
