@@ -1,6 +1,6 @@
 """``python -m bench [NAME[=VALUE] ...]``: run the named benchmarks, or all but the long ones, and print their tables.
 
-A value is for those that take one: ``sessions=2`` measures for two minutes.
+A value is for those that take one: ``sessions=2`` measures for two minutes, ``swarm=10`` takes ten thousand seeds.
 """
 
 import importlib
@@ -15,11 +15,13 @@ BENCHMARKS = {
     "cold_start": "a cold rack of 1,000 nodes, dark to all joined",
     "lanl": "years of failures of one machine room",
     "placement": "placement",
+    "swarm": "campaigns of random failures, five nodes, ten minutes each",
     "idle": "what a node costs that has nothing to do, on a lab of real processes",
     "sessions": "agents' sessions against a real ensemble of three",
 }
 LONG = ("idle", "sessions")
 """These need real servers (and ``idle`` root) and minutes, so they run only when they are named."""
+VALUES = {"idle": "minutes", "sessions": "minutes", "swarm": "thousands of seeds"}
 
 
 def main(words: list[str]) -> int:
@@ -29,9 +31,10 @@ def main(words: list[str]) -> int:
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
-    bad = [value for name, value in wanted if value and not (name in LONG and value.replace(".", "", 1).isdigit())]
+    bad = [value for name, value in wanted if value and not (name in VALUES and value.replace(".", "", 1).isdigit())]
     if bad:
-        print(f"{', '.join(bad)}: allowed: minutes, for {' and '.join(LONG)}", file=sys.stderr)
+        allowed = ", ".join(f"{words} for {name}" for name, words in VALUES.items())
+        print(f"{', '.join(bad)}: allowed: {allowed}", file=sys.stderr)
         return 2
     for name, value in wanted:
         rows: Callable[..., Iterable[Row]] = importlib.import_module(f"bench.{name}").rows

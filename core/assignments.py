@@ -87,7 +87,7 @@ Solvers = dict[tuple[tuple[ServiceSpec, ...], tuple[NodeSpec, ...]], Solver]
 class Assignments:
     """One machine's members and pins, and where the services should run with them."""
 
-    __slots__ = ("_asked", "_asked_key", "_changed", "_key", "_offers", "_pins", "_solver", "_was")
+    __slots__ = ("_asked", "_asked_key", "_candidates", "_changed", "_key", "_offers", "_pins", "_solver", "_was")
 
     def __init__(
         self, services: tuple[ServiceSpec, ...], shared: Solvers, inventory: tuple[NodeSpec, ...] = ()
@@ -100,6 +100,7 @@ class Assignments:
         self._pins: dict[str, NodeId] = {}
         self._key = self._was = self._asked_key = 0
         self._asked: dict[str, tuple[NodeId, ...]] = {}
+        self._candidates: dict[tuple[str, int], tuple[NodeId, ...]] = {}
         self._changed: dict[NodeId, None] = {}
 
     def set_member(self, member: MemberRecord) -> None:
@@ -127,9 +128,7 @@ class Assignments:
 
     def assigned(self, service: ServiceName) -> tuple[NodeId, ...]:
         """Return where a service should run, best first; see ``Placement.assigned``."""
-        if self._asked_key != self._key:
-            self._asked_key = self._key
-            self._asked.clear()
+        self._forget_answers()
         found = self._asked.get(service)
         if found is None:
             found = self._asked[service] = self._placement().assigned(service)
@@ -137,11 +136,22 @@ class Assignments:
 
     def candidates(self, service: ServiceName, k: int = 4) -> tuple[NodeId, ...]:
         """Return up to ``k`` nodes that could take a singleton now; see ``Placement.candidates``."""
-        return self._placement().candidates(service, k)
+        self._forget_answers()
+        found = self._candidates.get((service, k))
+        if found is None:
+            found = self._candidates[service, k] = self._placement().candidates(service, k)
+        return found
 
     def rank(self, service: ServiceName, node: NodeId, k: int = 4) -> int | None:
         """Return where a node stands among the candidates; see ``Placement.rank``."""
         return self._placement().rank(service, node, k)
+
+    def _forget_answers(self) -> None:
+        """Drop what was asked before the last change: the answers depend on nothing but what ``_key`` names."""
+        if self._asked_key != self._key:
+            self._asked_key = self._key
+            self._asked.clear()
+            self._candidates.clear()
 
     def _placement(self) -> Placement:
         """The placement for our input; O(changes) unless another machine has moved the solver elsewhere."""

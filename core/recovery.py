@@ -271,7 +271,8 @@ def _commit_orders(b: Brain, domain: DomainId, work: DomainWork, taken: list[Slo
         power = ward.power or PowerRecord()
         order = msgspec.structs.replace(power, generation=power.generation + 1, action=ward.action, by=b.me.id)
         state = after(record.state, "power_ordered")
-        new = msgspec.structs.replace(record, state=state, attempts=record.attempts + 1, reason=f"power {ward.action}")
+        tried = record.attempts + (not ward.failures)  # without mains, or a BMC, nothing boots: that is no attempt
+        new = msgspec.structs.replace(record, state=state, attempts=tried, reason=f"power {ward.action}")
         slots.append(Slot(node=ward.node, generation=order.generation, fence=ward.fence))
         path = power_path(ward.node)
         create, put = fx.Create(path=path, data=order), fx.Put(path=path, data=order, version=ward.power_version)
@@ -310,7 +311,8 @@ def on_committed(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> N
         if ward is not None and node not in b.members:
             ward.power_version = max(ward.power_version, versions[1 + 2 * index])
             ward.version = max(ward.version, versions[2 + 2 * index])
-            _send(b, ward, pending.asked_ms + b.timing.power_ms_max)
+            generation = next(slot.generation for slot in work.slots if slot.node == node)
+            _send(b, ward, generation, pending.asked_ms + b.timing.power_ms_max)
     pump(b, domain, work)
 
 
@@ -325,9 +327,8 @@ def _refused(b: Brain, node: NodeId) -> None:
     b.timer_in(f"look/{node}", b.calm_backoff(2, node))
 
 
-def _send(b: Brain, ward: Ward, deadline_ms: int) -> None:
+def _send(b: Brain, ward: Ward, generation: int, deadline_ms: int) -> None:
     """Send an order, dated from when its commit was asked for: a paused steward must not send it late (rule 9)."""
-    generation = ward.power.generation if ward.power is not None else 0
     action: Literal["on", "cycle"] = "cycle" if ward.action == "cycle" else "on"
     ward.step = "power"
     ward.op = b.op(ME, ward.node, "power")

@@ -295,6 +295,9 @@ def _held(b: Brain, s: Singleton) -> None:
 
 def _adopted(b: Brain, s: Singleton) -> None:
     """The lease is confirmed by a commit: what outlived the last agent is ours to run (rule 11)."""
+    if not evidence.is_fresh(b, s):  # it was asked for too long ago to prove anything now
+        s.op = b.commit(ME, s.name, "adopt", (lease_check(s), term_check(s)))
+        return
     b.note("adopted", s.name, epoch=s.epoch)
     s.ran = True
     s.recorded = s.instance is not None

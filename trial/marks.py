@@ -54,13 +54,17 @@ class NoteMark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FaultMark(msgspec.Struct, kw_only=True):
-    """One injected fault. ``nodes``: those it hit; empty: the rack as a whole. ``to_ms`` is -1 until it is healed."""
+    """One injected fault. ``nodes``: those it hit; empty: the rack as a whole. ``to_ms`` is -1 until it is healed.
+
+    ``waits``: it did nothing yet when it began, it waits for something else to happen.
+    """
 
     fault: str
     text: str
     nodes: tuple[NodeId, ...]
     from_ms: int
     to_ms: int = -1
+    waits: bool = False
 
 
 class Spans:

@@ -104,15 +104,19 @@ def _failover(marks: Marks, notes: Sequence[NoteMark], before: Span, span: Span)
 def cause_of(faults: Sequence[FaultMark], node: NodeId, since_ms: int, at_ms: int) -> FaultMark | None:
     """The latest fault on ``node`` (or the whole rack) that still lasted, or had begun shortly before ``at_ms``.
 
-    ``faults`` in order of their begin; none from before ``since_ms`` counts.
+    ``faults`` in order of their begin; none from before ``since_ms`` counts, and one that ``waits`` for another to
+    happen only if no other explains it.
     """
+    waiting: FaultMark | None = None
     first, last = bisect_left(faults, since_ms, key=_fault_ms), bisect_right(faults, at_ms, key=_fault_ms)
     for fault in reversed(faults[first:last]):
         hit = not fault.nodes or node in fault.nodes
         lasts = fault.to_ms < 0 or fault.to_ms >= at_ms
         if hit and (lasts or at_ms - fault.from_ms <= CAUSE_MS_MAX):
-            return fault
-    return None
+            if not fault.waits:
+                return fault
+            waiting = waiting or fault
+    return waiting
 
 
 def _note_ms(note: NoteMark) -> int:

@@ -103,6 +103,12 @@ CHECKERS: tuple[Checker, ...] = (
         find=_plain(power.power_dated),
     ),
     Checker(
+        name="power_committed",
+        rule="9",
+        text="a power order is committed before it is sent, and carried out once",
+        find=_plain(power.power_committed),
+    ),
+    Checker(
         name="no_majority_fenced",
         rule="8",
         text="a healthy majority is never power-fenced",

@@ -37,6 +37,19 @@ def power_dated(truth: Truth) -> str:
     return ""
 
 
+def power_committed(truth: Truth) -> str:
+    """Say which power order was carried out that nobody had committed, or twice (rule 9), or ""."""
+    done: dict[NodeId, int] = {}
+    for act in truth.power:
+        order = f"{act.by} sent '{act.action}' to {act.node} at {act.at_ms} ms with generation {act.generation}"
+        if not act.committed:
+            return f"{order}, which was not committed"
+        if act.generation == done.get(act.node):
+            return f"{order}, which had been carried out before"
+        done[act.node] = act.generation
+    return ""
+
+
 def _stated(truth: Truth) -> Stated:
     """List what stewards stated of their power orders, and nodes of their joining."""
     stated: Stated = {}

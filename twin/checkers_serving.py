@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from core.ids import Epoch, NodeId, ServiceName
+from core.ids import Epoch, NodeId, ServiceName, VolumeName
+from core.records import Instance
 from core.specs import NodeSpec, ServiceSpec, Timing
 from trial.marks import FaultMark, Span
 from twin.truth import Truth
@@ -51,23 +52,35 @@ def admission_waits(truth: Truth, services: Sequence[ServiceSpec], timing: Timin
     """Say who admitted clients before the evidence of a fenced holder must have run out (rule 5), or ""."""
     volumes = {spec.name: spec.volume for spec in services if spec.volume}
     wait_ms = timing.fresh_ms + timing.withdraw_ms
+    fenced = _fenced(truth)
     seen: dict[ServiceName, Epoch] = {}
     for span in truth.acting.all:
         volume = volumes.get(span.service)
         if volume is None or seen.get(span.service) == span.epoch:
             continue
         seen[span.service] = span.epoch
-        fences = [
-            b.at_ms
-            for b in truth.blocks
-            if b.volume == volume
-            and b.change == "complete"
-            and b.at_ms <= span.from_ms
-            and b.instance.epoch < span.epoch
-        ]
+        fences = [at_ms for at_ms, epoch in fenced.get(volume, ()) if at_ms <= span.from_ms and epoch < span.epoch]
         if fences and span.from_ms - max(fences) < wait_ms:
             return f"{span.service}: {span.node} admitted clients {span.from_ms - max(fences)} ms after its last fence"
     return ""
+
+
+def _fenced(truth: Truth) -> dict[VolumeName, list[tuple[int, Epoch]]]:
+    """When an instance of which epoch was fenced in each volume, the first time while the fence stands.
+
+    Two claimers may fence the same instance; the admission of one need not wait for what the other, deposed, still
+    does.
+    """
+    standing: dict[tuple[VolumeName, Instance], None] = {}
+    found: dict[VolumeName, list[tuple[int, Epoch]]] = {}
+    for block in truth.blocks:
+        key = (block.volume, block.instance)
+        if block.change in ("lifted", "expired"):
+            standing.pop(key, None)
+        elif block.change == "complete" and key not in standing:
+            standing[key] = None
+            found.setdefault(block.volume, []).append((block.at_ms, block.instance.epoch))
+    return found
 
 
 def everywhere_running(truth: Truth, services: Sequence[ServiceSpec], nodes: Sequence[NodeSpec]) -> str:
@@ -120,7 +133,15 @@ def _healthy(truth: Truth, node: NodeId) -> list[Interval]:
             since = -1
     if since >= 0:
         found.append((since, truth.end_ms))
-    return _minus(found, [_lasts(f, truth.end_ms) for f in truth.faults if not f.nodes or node in f.nodes])
+    faults = [_lasts(f, truth.end_ms) for f in truth.faults if not f.nodes or node in f.nodes]
+    return _minus(found, [*faults, *_quarantines(truth, node)])
+
+
+def _quarantines(truth: Truth, node: NodeId) -> list[Interval]:
+    """When a node was left to the operator, who lets it join again."""
+    told = [note.at_ms for note in truth.notes if note.kind == "quarantined" and note.node == node]
+    joined = [note.at_ms for note in truth.notes if note.kind == "joined" and note.by == node] if told else []
+    return [(at_ms, min((back for back in joined if back > at_ms), default=truth.end_ms)) for at_ms in told]
 
 
 def _lasts(fault: FaultMark, end_ms: int) -> Interval:

@@ -115,12 +115,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.trace is not None and scenario.trace is None:
         raise InputError([f"--trace {arguments.trace}: the scenario {scenario.name} replays no recorded outages"])
     result, wall_ms = _ran(arguments, scenario)
-    outcome = msgspec.structs.replace(result.outcome, wall_ms=wall_ms)
+    outcome, story = msgspec.structs.replace(result.outcome, wall_ms=wall_ms), result.story
     if arguments.json:
         sys.stdout.write(to_json(outcome).decode())
     else:
-        _tell(scenario, result.story, outcome)
-    _write_files(arguments, scenario, result.story, outcome)
+        _tell(scenario, story, outcome)
+    _write_files(arguments, scenario, story, outcome)
     return exit_code(outcome)
 
 

@@ -111,6 +111,7 @@ def _json(report: Report, schedule: Schedule | None, files: tuple[Path, ...]) ->
             }
             for part in report.parts
         ],
+        "why": report.counterexample.why if report.counterexample is not None else "",
         "counterexample": schedule,
         "files": [str(file) for file in files],
     }

@@ -166,11 +166,14 @@ def _unwritable(folder: Path) -> str:
 
 
 def _run(arguments: argparse.Namespace, menu: "Menu", engine: "Engine") -> int:
-    """Run the campaigns, explain their failures, tell and write everything; also what there is after a Ctrl-C."""
+    """Run the campaigns, explain their failures, tell and write everything; also what there is after a Ctrl-C.
+
+    Raises: InputError, then too after telling what there is, if the cluster is lost or a tape cannot be written.
+    """
     from twin.swarm.campaign import Watch, explain, run_course, worst_failures
     from twin.swarm.live import Live
     from twin.swarm.sometimes import SOMETIMES
-    from twin.swarm.summary import Tally, exit_code
+    from twin.swarm.summary import Failure, Tally, exit_code
 
     began = time.monotonic()
     live = Live(sys.stderr, time.monotonic, len(menu.profile.sometimes) or len(SOMETIMES))
@@ -179,18 +182,26 @@ def _run(arguments: argparse.Namespace, menu: "Menu", engine: "Engine") -> int:
     course = _course(arguments)
     live.note(f"profile {menu.profile.name}, {course}, on {engine}: {menu.profile.why}")
     watch = Watch(progress=live.progress, failure=live.failure)
+    lost: InputError | None = None
+    finished, failures = False, list[Failure]()
     with _termination_as_interrupt():
-        finished = run_course(engine, menu, course, tally, folder, time.monotonic, watch)
-        failures = worst_failures(tally, menu, folder)
-        if finished and not arguments.no_shrink:
-            finished = explain(failures, menu, folder, live.step)
+        try:
+            finished = run_course(engine, menu, course, tally, folder, time.monotonic, watch)
+            failures = worst_failures(tally, menu, folder)
+            if finished and not arguments.no_shrink:
+                finished = explain(failures, menu, folder, live.step)
+        except InputError as error:
+            lost = error
     live.done()
     summary = tally.summary(failures, wall_ms=round((time.monotonic() - began) * 1000))
-    _tell(arguments, summary)
-    if finished:
-        return exit_code(summary)
-    print("interrupted: this is what had been run", file=sys.stderr)
-    return INTERRUPTED
+    if lost is None or tally.campaigns:
+        _tell(arguments, summary)
+    if lost is not None:
+        raise lost
+    if not finished:
+        print("interrupted: this is what had been run", file=sys.stderr)
+        return INTERRUPTED
+    return exit_code(summary)
 
 
 @contextmanager

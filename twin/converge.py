@@ -67,7 +67,10 @@ def _ensemble(world: "World") -> list[str]:
     wanted = cluster.ensemble_size if cluster is not None else 1
     room = len(working(world))
     wanted = min(wanted, room if room % 2 else room - 1)
-    reasons = [f"the ZooKeeper server on {v} does not run" for v in ensemble.voters if not ensemble.server_running(v)]
+    spare = any(node not in ensemble.voters for node in working(world))
+    dead = [voter for voter in ensemble.voters if not ensemble.server_running(voter)]
+    mended = [voter for voter in dead if spare or set_aside(world, voter) is None]
+    reasons = [f"the ZooKeeper server on {voter} does not run" for voter in mended]
     if len(ensemble.voters) < wanted:
         reasons.append(f"the ZooKeeper ensemble has {len(ensemble.voters)} of {wanted} voters")
     if cluster is not None and (cluster.joining or cluster.leaving):

@@ -8,6 +8,7 @@ from trial import targets
 from trial.fault import Planned
 from trial.marks import FaultMark
 from twin.faults.base import Fault, Strike
+from twin.world.quirks import QUIRKS
 
 if TYPE_CHECKING:
     from twin.world.world import World
@@ -56,6 +57,7 @@ class Injector:
             self._world.fault_ends(mark)
             return
         mark = self._world.fault_begins(planned.kind, fault.text(strike), strike.nodes)
+        mark.waits = planned.kind in QUIRKS
         fault.apply(self._world, strike)
         self._active.append((strike, mark))
         if fault.for_ms:

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -48,11 +49,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of a run, its story, and what really happened in it."""
+    """The outcome of a run, what really happened in it, and how to tell its story."""
 
     outcome: Outcome
-    story: Story
     truth: Truth
+    tell: Callable[[], Story]
+
+    @property
+    def story(self) -> Story:
+        """The story of the run, told anew each time: of most campaigns nobody asks for it."""
+        return self.tell()
 
 
 def run(
@@ -86,6 +92,7 @@ class _Run:
         self.seed = scenario.seed if options.seed is None else options.seed
         self.fidelity: Fidelity = options.fidelity or scenario.fidelity
         self.progress = progress or (lambda _now, _end: None)
+        self.parts = PARTS if progress is not None else 1
         self.recorder = Recorder(sink=sink)
         self.world = World(
             scenario.rack,
@@ -121,8 +128,8 @@ class _Run:
         singletons = [spec.name for spec in world.services.values() if spec.run == "singleton"]
         outcome = self._outcome(singletons)
         heal_ms = scenario.duration_ms if world.kernel.now > scenario.duration_ms else 0
-        story = tell(world.truth, world.nodes, singletons, heal_ms, scenario.name, scenario.why)
-        return Result(outcome=outcome, story=story, truth=world.truth)
+        story = partial(tell, world.truth, world.nodes, singletons, heal_ms, scenario.name, scenario.why)
+        return Result(outcome=outcome, truth=world.truth, tell=story)
 
     def _attempt(self) -> None:
         """Run both phases; an error in the core or the world is a verdict, so that a report can still be written."""
@@ -147,7 +154,7 @@ class _Run:
         if 0 < scenario.settle_ms < first_fault_ms:
             world.run_until(scenario.settle_ms)
             self.settled = waiting(world)
-        step_ms = max(SLICE_MS, scenario.duration_ms // PARTS)
+        step_ms = max(SLICE_MS, scenario.duration_ms // self.parts)
         for at_ms in range(world.kernel.now + step_ms, scenario.duration_ms, step_ms):
             world.run_until(at_ms)
             self.progress(at_ms, end_ms)

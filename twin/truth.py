@@ -77,7 +77,10 @@ class BlockChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PowerAct(msgspec.Struct, frozen=True, kw_only=True):
-    """A power order reached a BMC. ``deadline_at_ms`` is by the kernel clock; ``was``: the chassis before."""
+    """A power order reached a BMC. ``deadline_at_ms`` is by the kernel clock; ``was``: the chassis before.
+
+    ``committed``: the node's record had this generation by then, so that every later steward knows of the order.
+    """
 
     at_ms: int
     node: NodeId
@@ -87,6 +90,7 @@ class PowerAct(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at_ms: int
     was: str
     obeyed: bool
+    committed: bool = True
 
 
 class LeaderChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -335,15 +335,15 @@ MUTANTS: tuple[Mutant, ...] = (
         "a steward sends an order that was not committed",
         "recovery.py",
         "        for node in ordered:\n            _refused(b, node)\n",
-        "        for node in ordered:\n            _send(b, b.state.wards[node], b.now + b.timing.power_ms_max)\n",
+        "        for node in ordered:\n            _send(b, b.state.wards[node], 1, b.now + b.timing.power_ms_max)\n",
     ),
     m(
         "order_dated_from_the_answer",
         9,
         "an order's deadline counts from the answer to its commit",
         "recovery.py",
-        "_send(b, ward, pending.asked_ms + b.timing.power_ms_max)",
-        "_send(b, ward, b.now + b.timing.power_ms_max)",
+        "_send(b, ward, generation, pending.asked_ms + b.timing.power_ms_max)",
+        "_send(b, ward, generation, b.now + b.timing.power_ms_max)",
     ),
     m(
         "order_without_generation",

@@ -20,13 +20,23 @@ from twin.swarm.found import Found
 
 ROOT = Path(__file__).parents[2]
 SEEDS = range(1, 33)
+SHORT = """# Why: two minutes each, for many of them.
+duration_ms = 120_000
+faults = [2, 4]
+services_share = 1.0
+kinds = { power_loss = 1, node_crash = 1, process_pause = 1 }
+"""
 pytestmark = pytest.mark.xdist_group("dask")
 
 
 @pytest.fixture(scope="module")
-def menu() -> Menu:
-    """What campaigns are drawn from."""
-    return make_menu("default", None, None)
+def menu(tmp_path_factory: pytest.TempPathFactory) -> Menu:
+    """What campaigns are drawn from: short ones."""
+    profile = tmp_path_factory.mktemp("profile") / "short.toml"
+    profile.write_text(SHORT, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return make_menu(str(profile))
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +134,14 @@ def test_without_a_scheduler_or_a_worker_the_address_is_bad_input(menu: Menu, mo
     monkeypatch.setattr("twin.swarm.dask_engine.CONNECT_S", 1)
     with pytest.raises(InputError, match=r"--engine dask://127.0.0.1:9: no scheduler answers within 1 s"):
         list(DaskEngine("127.0.0.1:9").run(menu, (1,)))
+
+
+def test_a_scheduler_that_is_lost_is_told_after_what_has_been_found(cluster: str, menu: Menu) -> None:
+    with Client(f"tcp://{cluster}", set_as_default=False) as client:
+        scheduler = client.run_on_scheduler(os.getpid)
+    results = DaskEngine(cluster).run(menu, range(1, 10_000))
+    assert next(results).verdict == "pass"
+    os.kill(scheduler, signal.SIGKILL)  # the last test here: nothing is left of the cluster
+    with pytest.raises(InputError, match="the scheduler is gone"):
+        for _ in results:
+            pass

@@ -1,4 +1,4 @@
-"""Published failures of real systems, each as a scenario ``scenarios/known-*``, with its source in the scenario's reason.
+"""Published failures of real systems, each as a scenario ``scenarios/known-*``, with its source in its reason.
 
 The core passes each of them. For each, a change of the core or of a timer that brings the published failure back must
 fail, so that a scenario that no longer shows anything is noticed.
@@ -88,7 +88,7 @@ BUGS = (
             Change(
                 "core/steward.py",
                 "    ward.silent = True\n    ward.told_not_off = False\n",
-                "    ward.silent = True\n    ward.told_not_off = False\n    recovery._send(b, ward, b.now + 8_000)\n",
+                "    ward.silent = True\n    ward.told_not_off = False\n    recovery._send(b, ward, 1, b.now + 8_000)\n",
             ),
         ),
         broken="never.power_ordered",
@@ -98,8 +98,8 @@ BUGS = (
         back=(
             Change(
                 "core/recovery.py",
-                "_send(b, ward, pending.asked_ms + b.timing.power_ms_max)",
-                "_send(b, ward, b.now + b.timing.power_ms_max)",
+                "_send(b, ward, generation, pending.asked_ms + b.timing.power_ms_max)",
+                "_send(b, ward, generation, b.now + b.timing.power_ms_max)",
             ),
         ),
         broken="power_dated",

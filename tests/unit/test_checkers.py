@@ -69,6 +69,7 @@ def ordered(
     was: str = "up",
     generation: int = 1,
     late_ms: int = -1_000,
+    committed: bool = True,
 ) -> None:
     truth.power.append(
         PowerAct(
@@ -80,6 +81,7 @@ def ordered(
             deadline_at_ms=at_ms - late_ms,
             was=was,
             obeyed=True,
+            committed=committed,
         )
     )
 
@@ -123,11 +125,25 @@ def two_openings_of_one_epoch_interleave(truth: Truth) -> None:
 
 
 def a_recorded_instance_writes(truth: Truth) -> None:
-    truth.first_writes.append(FirstWrite(at_ms=3, volume=VOLUME, instance=OLD, recorded=True))
+    truth.first_write(FirstWrite(at_ms=3, volume=VOLUME, instance=OLD, recorded=True))
 
 
 def an_unrecorded_instance_writes(truth: Truth) -> None:
-    truth.first_writes.append(FirstWrite(at_ms=3, volume=VOLUME, instance=OLD, recorded=False))
+    truth.first_write(FirstWrite(at_ms=3, volume=VOLUME, instance=OLD, recorded=False))
+
+
+def the_volume_is_opened_after_the_fence(truth: Truth) -> None:
+    a_recorded_instance_writes(truth)
+    truth.opening(20, VOLUME, N1, Epoch(1))
+    blocked(truth, 100, "complete")
+    truth.opening(110, VOLUME, N2, Epoch(2))
+
+
+def the_volume_is_opened_before_the_fence(truth: Truth) -> None:
+    a_recorded_instance_writes(truth)
+    blocked(truth, 50, "blocked")
+    truth.opening(60, VOLUME, N2, Epoch(2))
+    blocked(truth, 100, "complete")
 
 
 def the_last_write_lands_before_the_barrier(truth: Truth) -> None:
@@ -159,8 +175,17 @@ def a_block_expires_while_its_boot_is_frozen(truth: Truth) -> None:
 def the_successor_waits(truth: Truth) -> None:
     acted(truth, N1, 1, 0, 5_000)
     blocked(truth, 6_000, "complete")
+    blocked(truth, 6_500, "complete")  # a claimer that was too late fences it as well
     acted(truth, N2, 2, 6_735, 9_000)
     acted(truth, N2, 2, 9_100, 9_500)
+
+
+def the_successor_does_not_wait_for_a_new_fence(truth: Truth) -> None:
+    acted(truth, N1, 1, 0, 5_000)
+    blocked(truth, 5_100, "complete")
+    blocked(truth, 5_200, "lifted")
+    blocked(truth, 6_000, "complete")
+    acted(truth, N2, 2, 6_200, 9_000)
 
 
 def the_successor_admits_at_once(truth: Truth) -> None:
@@ -247,6 +272,21 @@ def copies_run_everywhere(truth: Truth) -> None:
     ran(truth, 55_000, N2, "started")
 
 
+def a_quarantined_node_runs_nothing(truth: Truth) -> None:
+    copies_run_everywhere(truth)
+    noted(truth, 99_000, N2, "quarantined", node="n3")
+    ran(truth, 100_000, N3, "exited")
+    ran(truth, 500_100, N3, "started")
+    noted(truth, 500_000, N3, "joined", node="n3")
+
+
+def a_node_that_was_let_back_runs_nothing(truth: Truth) -> None:
+    copies_run_everywhere(truth)
+    noted(truth, 99_000, N2, "quarantined", node="n3")
+    ran(truth, 100_000, N3, "exited")
+    noted(truth, 300_000, N3, "joined", node="n3")
+
+
 def a_copy_stays_away(truth: Truth) -> None:
     copies_run_everywhere(truth)
     ran(truth, 100_000, N3, "exited")
@@ -272,6 +312,15 @@ def an_order_is_late(truth: Truth) -> None:
 def an_older_order_follows(truth: Truth) -> None:
     ordered(truth, 8_100, N1, was="frozen", generation=5)
     ordered(truth, 9_100, N1, was="frozen", generation=4)
+
+
+def an_order_nobody_committed(truth: Truth) -> None:
+    ordered(truth, 8_100, N1, was="frozen", committed=False)
+
+
+def one_order_is_carried_out_twice(truth: Truth) -> None:
+    ordered(truth, 8_100, N1, was="frozen", generation=3)
+    ordered(truth, 9_100, N1, was="frozen", generation=3)
 
 
 def a_node_that_came_back_is_cycled(truth: Truth) -> None:
@@ -309,6 +358,11 @@ def two_fences_in_one_domain(truth: Truth) -> None:
 CASES: tuple[tuple[str, History, tuple[History, ...]], ...] = (
     ("single_writer", one_after_the_other, (an_old_instance_writes_again, two_openings_of_one_epoch_interleave)),
     ("identity_before_writing", a_recorded_instance_writes, (an_unrecorded_instance_writes,)),
+    (
+        "fenced_before_opening",
+        the_volume_is_opened_after_the_fence,
+        (the_volume_is_opened_before_the_fence,),
+    ),
     ("fence_holds", the_last_write_lands_before_the_barrier, (a_write_lands_after_the_barrier,)),
     (
         "acknowledged_writes_survive",
@@ -318,13 +372,22 @@ CASES: tuple[tuple[str, History, tuple[History, ...]], ...] = (
     ("linearizable", reads_follow_writes, (a_stale_read, a_value_comes_back, a_failed_write_is_read)),
     ("no_two_serving", one_serves_after_the_other, (two_serve_at_once,)),
     ("epochs_grow", one_serves_after_the_other, (an_old_epoch_serves_again, one_epoch_is_claimed_twice)),
-    ("admission_waits", the_successor_waits, (the_successor_admits_at_once,)),
-    ("everywhere_running", copies_run_everywhere, (a_copy_stays_away,)),
+    (
+        "admission_waits",
+        the_successor_waits,
+        (the_successor_admits_at_once, the_successor_does_not_wait_for_a_new_fence),
+    ),
+    (
+        "everywhere_running",
+        a_quarantined_node_runs_nothing,
+        (a_copy_stays_away, a_node_that_was_let_back_runs_nothing),
+    ),
     (
         "power_dated",
         a_lost_node_is_cycled,
         (an_order_is_late, an_older_order_follows, a_node_that_came_back_is_cycled),
     ),
+    ("power_committed", a_lost_node_is_cycled, (an_order_nobody_committed, one_order_is_carried_out_twice)),
     ("no_majority_fenced", a_lost_node_is_cycled, (most_nodes_are_cycled_while_healthy,)),
     ("brake_respected", the_brake_was_released, (a_braked_node_fences,)),
     ("one_fence_per_domain", a_lost_node_is_cycled, (two_fences_in_one_domain,)),

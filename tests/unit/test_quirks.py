@@ -20,6 +20,7 @@ from core.records import NODES, Instance, Lifecycle, NodeRecord, node_path
 from formats.catalog import load_catalog
 from formats.rack import load_rack
 from trial.fault import Planned
+from trial.measures import failovers
 from trial.targets import parse
 from twin import checkers
 from twin.faults import FAULTS
@@ -257,18 +258,6 @@ def test_late_ephemerals_outlive_an_ordered_close_and_an_expiry() -> None:
         bare.run(10)
     assert bare.kernel.now - died_ms >= timeout_ms * 2 // 3 + 1_500
     assert not ensemble.sessions.quirks.armed
-
-
-def test_an_agent_stands_still_just_after_its_commit() -> None:
-    bare = BareEnsemble("commit_pause", pause_ms=1_500)
-    stops: list[tuple[int, str]] = []
-    agent = bare.world.agents[N1]
-    agent.pause = lambda: stops.append((bare.kernel.now, "pause"))  # type: ignore[method-assign]
-    agent.resume = lambda: stops.append((bare.kernel.now, "resume"))  # type: ignore[method-assign]
-    at_ms = bare.kernel.now
-    bare.commit(N1)
-    bare.run(3_000)
-    assert stops == [(at_ms, "pause"), (at_ms + 1_500, "resume")]
 
 
 # -- storage -----------------------------------------------------------------------------------------------------------
@@ -605,6 +594,14 @@ DRAIN = planned("operator_drain", "holder-of:mariadb", 20_000)
 CRASH = planned("service_crash", "holder-of:mariadb", 20_000, service="mariadb")
 
 
+def test_an_agent_stands_still_just_after_its_commit() -> None:
+    world = rack_with(planned("commit_pause", "holder-of:mariadb", 15_000, pause_ms=1_500), DRAIN)
+    changes = [c for c in world.truth.nodes if c.axis == "agent" and c.at_ms >= 15_000]
+    assert [c.state for c in changes] == ["paused", "up"]
+    assert changes[1].at_ms - changes[0].at_ms == 1_500
+    assert checks_fail(world) == []
+
+
 @pytest.mark.parametrize("kind", ["unmount_fails", "stop_hangs"])
 def test_a_stop_that_goes_wrong_is_not_clean(kind: str) -> None:
     usual, odd = rack_with(DRAIN), rack_with(planned(kind, "all", 15_000), DRAIN)
@@ -693,3 +690,11 @@ def test_a_rack_with_incidents_passes_with_any_of_them(kind: str) -> None:
     )
     found = attempt(tape)
     assert (found.verdict, found.broken, found.detail) == ("pass", "", "")
+
+
+def test_what_only_waits_is_not_taken_for_the_cause_of_a_failover() -> None:
+    waits = planned("watch_late", "all", 19_000)
+    world = rack_with(planned("power_loss", "holder-of:mariadb", 19_000), waits)
+    world.truth.ends(world.kernel.now)
+    (move,) = failovers(world.truth, [DB])
+    assert (move.cause, move.at_ms) == ("power_loss", 19_000)

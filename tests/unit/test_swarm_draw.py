@@ -10,6 +10,7 @@ import pytest
 from core.errors import InputError
 from core.specs import Timing
 from formats.catalog import load_catalog
+from formats.problems import Problems
 from formats.rack import load_rack
 from formats.synthetic import SyntheticRack
 from trial import targets
@@ -19,7 +20,7 @@ from twin.streams import Stream, Streams
 from twin.swarm.attempt import attempt
 from twin.swarm.dice import Dice, firsts_below
 from twin.swarm.draw import draw, in_words, make_menu
-from twin.swarm.kinds import Struck, load_menu
+from twin.swarm.kinds import KindTable, Struck, load_menu, make_kind
 from twin.swarm.profile import PROFILES, Profile, load_profile
 from twin.swarm.stage import Stage, set_stage
 from twin.swarm.strikes import cast, components_of, faults_of
@@ -344,6 +345,9 @@ def test_a_user_writes_a_profile_of_his_own(tmp_path: Path) -> None:
         ('kinds = "all"\n[timers]\nfresh_ms = [900, 300]', "timers.fresh_ms = [900, 300]: allowed: [least, greatest]"),
         ('kinds = "all"\nplots = { "two drain" = 1 }', "no such name; allowed"),
         ('kinds = "all"\n[expect]\nverdict = "good"', "expect.verdict"),
+        ('kinds = "all"\n[expect]\njoined = 5', "expect.joined = 5: no gate of a whole swarm"),
+        ('kinds = "all"\nsometimes = ["rain"]', 'sometimes[0] = "rain": no such situation'),
+        ('kinds = "all"\nclients_every_ms = { often = 1 }', 'clients_every_ms = "often": allowed: milliseconds'),
     ],
 )
 def test_what_is_wrong_with_a_profile_is_told(text: str, message: str, tmp_path: Path) -> None:
@@ -358,13 +362,17 @@ def test_a_profile_that_is_not_there_is_an_input_error() -> None:
         load_profile("defualt")
 
 
-def test_a_kind_without_a_place_in_the_menu_gets_its_ranges_from_its_schema() -> None:
-    kinds = load_profile("everything").kinds
-    assert set(kinds) - set(load_menu().kind), "at least one kind is not in the menu"
-    for name, kind in kinds.items():
-        for key in kind.keys:
-            assert key.how != "number" or key.least <= key.greatest, (name, key.name)
-            assert key.how not in ("one", "some") or key.values, (name, key.name)
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_kind_without_a_place_in_the_menu_gets_its_ranges_from_its_schema(name: str) -> None:
+    problems = Problems("menu.toml")
+    kind = make_kind(name, KindTable(), load_menu(), name, problems)
+    assert not problems.found
+    assert kind.strikes
+    for key in kind.keys:
+        assert key.how != "number" or key.least < key.greatest, key.name
+        assert key.how not in ("one", "some") or key.values, key.name
+    needed = {field.name for field in msgspec.structs.fields(FAULTS[name]) if field.required} - {"at_ms"}
+    assert needed <= {key.name for key in kind.keys}
 
 
 def test_every_kind_strikes_something() -> None:

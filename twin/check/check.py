@@ -78,8 +78,14 @@ def check_wanted(wanted: Wanted) -> None:
             problems.append(f"--kinds {kind}: no such kind of fault; allowed: {one_of(FAULTS)}")
         elif wanted.kinds.count(kind) > 1:
             problems.append(f"--kinds {kind}: named twice; allowed: each once")
-    for key, value in (("states", wanted.states_max), ("depth", wanted.depth_max), ("seconds", wanted.seconds_max)):
-        if value <= 0:
+    bounds = {
+        "states": wanted.states_max,
+        "depth": wanted.depth_max,
+        "seconds": wanted.seconds_max,
+        "fair-every": wanted.fair_every,
+    }
+    for key, value in bounds.items():
+        if not value > 0:
             problems.append(f"--{key} {value:g}: allowed: more than 0")
     if problems:
         raise InputError(list(dict.fromkeys(problems)))

@@ -48,6 +48,7 @@ class Coordination:
         self.number = -1
 
     def copy(self) -> "Coordination":
+        """Return an independent store in the same state."""
         other = Coordination.__new__(Coordination)
         other.tree = dict(self.tree)
         other.sessions = dict(self.sessions)

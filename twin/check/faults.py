@@ -45,6 +45,7 @@ def enabled(world: "World") -> list[Action]:
 
 
 def can_strike(node: Node, kind: str) -> bool:
+    """Whether a fault of this kind can strike a node now."""
     struck = {
         "freeze": node.frozen,
         "cut": node.cut,
@@ -181,6 +182,7 @@ def power_off(world: "World", index: int) -> None:
 
 
 def kill_agent(node: Node) -> None:
+    """End the agent process and all it had under way; storage beats are the supervisor's."""
     node.agent = False
     node.connected = node.wants_session = False
     node.timers, node.heard = {}, {}

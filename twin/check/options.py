@@ -43,6 +43,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(spec.name for spec in self.specs if spec.volume)
 
     def node_spec(self, index: int) -> NodeSpec:
+        """Return what a node is like; they take turns on two power domains."""
         return NodeSpec(
             id=NodeId(self.names[index]),
             rack=RackId("r1"),

@@ -76,6 +76,7 @@ class Storage:
         self.number = -1
 
     def copy(self) -> "Storage":
+        """Return an independent storage in the same state."""
         other = Storage.__new__(Storage)
         other.instances = dict(self.instances)
         other.blocked = dict(self.blocked)

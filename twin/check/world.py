@@ -54,6 +54,7 @@ class World:
     # -- ownership -----------------------------------------------------------------------------------------------------
 
     def branch(self) -> "World":
+        """Return a world in the same state that can be changed on its own; parts are copied when they are."""
         other = World.__new__(World)
         other.options = self.options
         other.singletons, other.volumes = self.singletons, self.volumes

@@ -15,15 +15,13 @@ from msgspec.structs import replace
 from core.errors import InputError
 from twin.swarm.attempt import attempt
 from twin.swarm.found import Found
-from twin.swarm.shrink import Attempt
+from twin.swarm.shrink import SEEDS, Attempt
 from twin.swarm.tape import Tape
 from twin.swarm.words import fault_words
 
 Progress = Callable[[int, int], None]
 """Told after every run: the runs so far, and how many there will be."""
 
-SEEDS = 1 << 63
-"""Seeds of a scenario are below this."""
 SURE = 1.959963984540054
 """Standard deviations of the normal distribution that hold 95 % of it."""
 

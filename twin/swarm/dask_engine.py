@@ -4,6 +4,7 @@
 # (distributed declares types for a few of its functions only)
 
 import hashlib
+import logging
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from functools import cache
@@ -60,6 +61,9 @@ class DaskEngine:
                     yield killed(seed, f"every worker process died that ran this seed, alone on {self.address}")
 
     def _client(self) -> Client:
+        for name in ("distributed", "distributed.client", "distributed.core", "distributed.utils"):
+            # A connection that is lost becomes an InputError here; Dask would log its traceback besides.
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             client = Client(f"tcp://{self.address}", timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -93,6 +97,8 @@ class DaskEngine:
                         yield self._found(answer)
                     elif isinstance(problem := _problem(future), KilledWorker):
                         suspects.append(seed)
+                    elif problem is None:
+                        raise _bad(self.address, f"the scheduler is gone, or has dropped seed {seed} ({future.status})")
                     else:
                         raise _bad(self.address, f"seed {seed} cannot be run there: {problem}")
         finally:
@@ -126,8 +132,9 @@ def _sources() -> str:
     return whole.hexdigest()
 
 
-def _problem(future: _Future) -> BaseException | str:
-    return future.exception() or future.status if future.status == "error" else f"the scheduler says {future.status}"
+def _problem(future: _Future) -> BaseException | None:
+    """Why a campaign has no result; None if nobody knows, because Dask has forgotten it."""
+    return future.exception() if future.status == "error" else None
 
 
 def _bad(address: str, what: str) -> InputError:

@@ -75,7 +75,7 @@ class TimerTable(msgspec.Struct, frozen=True, kw_only=True):
     withdraw_ms: Range = (100, 500)
     claim_step_ms: Range = (200, 1_000)
     recover_ms: Range = (5_000, 20_000)
-    brake_hold_ms: Range = (30_000, 240_000)
+    brake_hold_ms: Range = (30_000, 120_000)
     ensemble_repair_ms: Range = (10_000, 60_000)
     backoff_ms: Range = (1_000, 15_000)
     backoff_ms_max: Range = (15_000, 600_000)

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from core.errors import InputError
 from twin.swarm.attempt import attempt
 from twin.swarm.found import Found
-from twin.swarm.minimal import minimal
+from twin.swarm.minimal import minimal, without_piece
 from twin.swarm.rounder import earlier, fewer_targets, plain_faults, rounder
-from twin.swarm.simpler import Fails, fewer_nodes, fewer_services, plain_rack, plain_settings, shorter
+from twin.swarm.simpler import Fails, fewer_nodes, fewer_services, first, plain_rack, plain_settings, shorter
 from twin.swarm.tape import Tape
 
 Attempt = Callable[[Tape], Found]
@@ -19,6 +20,13 @@ Progress = Callable[[int, int], None]
 """Told after every run: the runs so far, and the faults of the simplest tape so far."""
 
 ROUNDS_MAX = 6
+FEW = 3
+"""With more faults left than this other seeds of the world are tried too."""
+LUCK = range(1, 9)
+SIMPLER_RUNS = 60
+"""About so many runs it takes to make everything but the faults simpler."""
+SEEDS = 1 << 63
+"""Seeds of a scenario are below this."""
 _SHRUNK = " Shrunk from"
 NODES_FEWEST = 3
 """No rack is made smaller than this: with fewer servers the loss of any is the end of every quorum."""
@@ -50,17 +58,17 @@ def shrink(tape: Tape, attempt: Attempt = attempt, runs_max: int = 200, progress
     """
     search = _Search(attempt, runs_max, progress)
     steps = steps_for(search.begin(tape))
-    best = fewer_faults(tape, search.fails)
+    best = fewest_faults(tape, search)
     for _ in range(ROUNDS_MAX):
         before = best
         for step in steps:
             best = step(best, search.fails_and_spare)
-        best = fewer_faults(best, search.fails)
+        best = fewest_faults(best, search)
         if best == before:
             break
     found = search.found(best)
     return Shrunk(
-        tape=msgspec.structs.replace(best, why=_why(tape, found)),
+        tape=replace(best, why=_why(tape, found)),
         found=found,
         runs=search.runs,
         faults_before=len(tape.fault),
@@ -88,8 +96,31 @@ def steps_for(found: Found) -> tuple[Step, ...]:
 
 def fewer_faults(tape: Tape, fails: Fails) -> Tape:
     """Leave out every fault that can be spared."""
-    kept = minimal(tape.fault, lambda faults: fails(msgspec.structs.replace(tape, fault=faults)))
-    return msgspec.structs.replace(tape, fault=kept)
+    kept = minimal(tape.fault, lambda faults: fails(replace(tape, fault=faults)))
+    return replace(tape, fault=kept)
+
+
+def fewest_faults(tape: Tape, search: "_Search") -> Tape:
+    """Leave out every fault that can be spared, and try other luck as long as that leaves many."""
+    best = fewer_faults(tape, search.fails)
+    while len(best.fault) > FEW:
+        lucky = other_luck(best, search.fails_for_luck)
+        if lucky == best:
+            break
+        best = fewer_faults(lucky, search.fails)
+    return best
+
+
+def other_luck(tape: Tape, fails: Fails) -> Tape:
+    """Leave out faults that do no more than shift the times of a race: on another seed of the world it may be lost too.
+
+    The last faults alone come first, since what happens just before a failure is the likeliest cause; then all but one.
+    """
+    count = len(tape.fault)
+    parts = [tape.fault[-last:] for last in range(FEW, count - 1)]
+    parts += [without_piece(tape.fault, index, count) for index in reversed(range(count))]
+    lucky = (replace(tape, fault=part, seed=(tape.seed + luck) % SEEDS) for part in parts for luck in LUCK)
+    return first(lucky, fails, tape)
 
 
 class _Search:
@@ -122,6 +153,10 @@ class _Search:
     def fails_and_spare(self, tape: Tape) -> bool:
         """The same, but leave enough runs to try each remaining fault once more."""
         return self._ask(tape, self._runs_max - self._fewest)
+
+    def fails_for_luck(self, tape: Tape) -> bool:
+        """The same, but leave the runs that it takes to make everything else simpler."""
+        return self._ask(tape, self._runs_max - min(SIMPLER_RUNS, self._runs_max // 2))
 
     def found(self, tape: Tape) -> Found:
         """What came of a tape that failed."""

@@ -118,7 +118,7 @@ def stale_order_refused(sight: Sight) -> bool:
     good_ms = sight.scenario.timing.power_ms_max
     return any(
         sight.paused_ms(note.by, note.at_ms) > good_ms
-        and not any(a.by == note.by and a.node == note.node and a.at_ms >= note.at_ms for a in sight.truth.power)
+        and not any(a.node == note.node and note.detail.endswith(f" {a.generation}") for a in sight.truth.power)
         for note in sight.notes("power_ordered")
     )
 

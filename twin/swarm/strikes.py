@@ -25,8 +25,12 @@ _SOME = 0.3
 
 
 class Cast(msgspec.Struct, frozen=True, kw_only=True):
-    """Who plays in one campaign: the kinds of faults and the plots that exist in it, and the mean number of faults."""
+    """Who plays in one campaign: the kinds of faults and the plots that exist in it, and the mean number of faults.
 
+    ``possible``: all kinds that are fair in it. A plot brings along what it needs of them.
+    """
+
+    possible: dict[str, Kind]
     kinds: dict[str, Kind]
     plots: tuple[Plot, ...]
     faults: int
@@ -39,8 +43,9 @@ def cast(seed: int, profile: Profile, stage: Stage) -> Cast:
     possible = {name: kind for name, kind in profile.kinds.items() if _is_possible(kind, stage)}
     drawn = firsts_below(seed, "campaign/kinds", list(possible), profile.tables.kinds_share)
     kinds = {name: possible[name] for name in drawn or [dice.choice(list(possible))]} if possible else {}
-    plots = tuple(plot for plot in profile.plots if kinds_of(plot.steps[0], kinds))
-    return Cast(kinds=kinds, plots=plots, faults=faults)
+    told = firsts_below(seed, "campaign/plots", [plot.name for plot in profile.plots], profile.tables.kinds_share)
+    plots = tuple(plot for plot in profile.plots if plot.name in told)
+    return Cast(possible=possible, kinds=kinds, plots=plots, faults=faults)
 
 
 def _is_possible(kind: Kind, stage: Stage) -> bool:
@@ -53,7 +58,7 @@ def faults_of(seed: int, profile: Profile, stage: Stage, playing: Cast) -> list[
     """Draw all faults of a campaign, in order of their times."""
     drawn = [*_singles(seed, profile, stage, playing), *_plotted(seed, profile, stage, playing)]
     drawn.sort(key=lambda fault: (fault["at_ms"], fault["kind"], fault.get("target", "")))
-    return _fair(drawn, stage, playing.kinds)
+    return _fair(drawn, stage, playing.possible)
 
 
 # -- single faults -----------------------------------------------------------------------------------------------------
@@ -211,21 +216,20 @@ def _around(plot: Plot, stage: Stage) -> tuple[tuple[str, ...], int]:
 def _told(
     plot: Plot, component: str, at_ms: int, dice: Dice, profile: Profile, stage: Stage, playing: Cast
 ) -> Iterator[Table]:
-    """The faults of one plot; steps for which no kind exists in this campaign are left out."""
+    """The faults of one plot, with kinds that exist in this campaign if there is one for the step."""
     about = {plot.around: component}
     service = component if plot.around == "service" else ""
     session_ms = stage.timing.get("session_timeout_ms", Timing().session_timeout_ms)
     for step in plot.steps:
-        names = kinds_of(step, playing.kinds)
+        names = kinds_of(step, playing.kinds) or kinds_of(step, playing.possible)
         (soonest, latest), (least, most) = step.after_ms, step.after_sessions
-        when_ms = (
-            at_ms + dice.integers(soonest, latest + 1) + int((least + dice.uniform() * (most - least)) * session_ms)
-        )
+        sessions = least + dice.uniform() * (most - least)
+        when_ms = at_ms + dice.integers(soonest, latest + 1) + int(sessions * session_ms)
         here = dice.chance(step.share)
         lot = dice.word()
         if not here or not names or not profile.tables.quiet_ms <= when_ms < profile.tables.duration_ms:
             continue
-        kind = playing.kinds[_weighted(names, playing.kinds, lot)]
+        kind = playing.possible[_weighted(names, playing.possible, lot)]
         target = _target(kind, step.target.format(**about), lot, stage)
         if target is not None:
             yield _fault(kind, target, when_ms, dice, stage, service, step)
@@ -248,7 +252,7 @@ def _target(kind: Kind, target: str, lot: int, stage: Stage) -> str | None:
     for struck in kind.strikes:
         components = components_of(struck, stage)
         if components:
-            return components[lot % len(components)]
+            return min(components, key=lambda name: lot_of(lot, name))
     return None
 
 

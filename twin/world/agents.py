@@ -179,7 +179,7 @@ class AgentSlot:
         running = supervisor.agent_started(host.emit, around.client)
         self._change("up")
         if self._stops:
-            self._set_stopped(True)
+            host.freeze()
         self._storage_ok = around.storage_seen(self.node)
         started = Started(
             at_ms=around.clock.now(),
@@ -190,6 +190,8 @@ class AgentSlot:
             hand_over=hand_over,
         )
         host.run(self._ports(host, supervisor), started)
+        if self._stops:  # only now: what a stopped process is told first must be that it started
+            self._set_stopped(True)
         supervisor.tell_missed()
         host.emit(StorageSeen(at_ms=around.clock.now(), ok=self._storage_ok))
 

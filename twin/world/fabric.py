@@ -17,6 +17,10 @@ STORAGE = NodeId("storage")
 """The vertex of the storage network that stands for the storage as such; it hangs on every storage switch."""
 
 
+KEPT_MAX = 64
+"""Components are kept for so many different sets of what is down: links flap, switches come back."""
+
+
 class Network:
     """One network: switches, nodes, links, what is wrong with them. Components and answers are kept until a change."""
 
@@ -26,11 +30,13 @@ class Network:
         self._down_nodes: dict[str, int] = {}
         self._cuts: dict[tuple[frozenset[str], frozenset[str]], int] = {}
         self._component: dict[str, int] | None = None
+        self._components: dict[frozenset[str], dict[str, int]] = {}
         self._answers: dict[tuple[str, str], bool] = {}
 
     def link(self, a: str, b: str) -> None:
         """Join two vertices, which are made if they are new."""
         self.graph.add_edge(a, b)
+        self._components.clear()
         self._forget()
 
     def shift(self, table: Literal["node", "switch"], vertex: str, by: int) -> None:
@@ -80,16 +86,19 @@ class Network:
         self._answers.clear()
 
     def _compute(self) -> dict[str, int]:
-        down = [v for table in (self._down_nodes, self._down_switches) for v, count in table.items() if count]
-        alive = self.graph
-        if down:
-            alive = nx.restricted_view(self.graph, down, [])
-        component: dict[str, int] = {}
-        for number, vertices in enumerate(nx.connected_components(alive)):
-            for vertex in vertices:
-                component[vertex] = number
-        self._component = component
-        return component
+        """The number of each vertex's component; what was worked out for the same links and switches down is kept."""
+        tables = (self._down_nodes, self._down_switches)
+        down = frozenset(vertex for table in tables for vertex, count in table.items() if count)
+        found = self._components.get(down)
+        if found is None:
+            alive = nx.restricted_view(self.graph, down, []) if down else self.graph
+            parts = enumerate(nx.connected_components(alive))
+            found = {vertex: number for number, vertices in parts for vertex in vertices}
+            if len(self._components) >= KEPT_MAX:
+                self._components.clear()
+            self._components[down] = found
+        self._component = found
+        return found
 
 
 class Fabric:

@@ -55,7 +55,7 @@ class Operator:
         moves = dict.fromkeys((Lifecycle.JOINED, Lifecycle.SUSPECT), Lifecycle.DRAINING)
         gone = (Lifecycle.MAINTENANCE, Lifecycle.LOST, Lifecycle.QUARANTINED, Lifecycle.DISCOVERED)
         moves |= dict.fromkeys(gone, Lifecycle.RETIRED)
-        self._wish(node_path(node), _moves(moves, "retired by the operator"))
+        self._wish(node_path(node), _moves(moves, "retired by the operator", Lifecycle.RETIRED))
 
     def unquarantine(self, node: NodeId) -> None:
         """Give a quarantined node another chance."""
@@ -133,9 +133,9 @@ class Operator:
             self._client.submit(fx.OpenSession(resume=NO_SESSION), self._emit)
 
 
-def _moves(moves: dict[Lifecycle, Lifecycle], reason: str) -> Edit:
-    """Move a node along ``moves`` until it is in a state that no move leads out of; wait in any other state."""
-    ends = [state for state in moves.values() if state not in moves]
+def _moves(moves: dict[Lifecycle, Lifecycle], reason: str, end: Lifecycle | None = None) -> Edit:
+    """Move a node along ``moves`` until it is in ``end``, or in a state that no move leads out of; wait in any other."""
+    ends = [end] if end is not None else [state for state in moves.values() if state not in moves]
 
     def edit(old: AnyRecord | None) -> Step:
         if not isinstance(old, NodeRecord):

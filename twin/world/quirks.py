@@ -5,7 +5,7 @@ there is none, and is all that a run without them pays for.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 QuirkName = Literal[
     "answer_late",
@@ -41,6 +41,7 @@ QuirkName = Literal[
     "watch_repeated",
 ]
 """One for each kind of fault that waits for its moment, of the same name."""
+QUIRKS: tuple[str, ...] = get_args(QuirkName)
 Says = Literal["failed", "unanswered"]
 
 ALWAYS = 1 << 30

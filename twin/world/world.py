@@ -8,7 +8,13 @@ from core import invariants
 from core.ids import NO_NODE, BootId, NodeId, ServiceName, VolumeName
 from core.journal import Opening
 from core.machine import Machine
-from core.records import MEMBERS, AnyRecord, Instance, LeaseRecord, MemberRecord, TermRecord, lease_path, term_path
+from core.records import (
+    MEMBERS,
+    AnyRecord,
+    LeaseRecord,
+    MemberRecord,
+    lease_path,
+)
 from core.specs import NodeSpec, ServiceSpec, Timing
 from formats.catalog import Catalog
 from formats.hardware import RackFile
@@ -21,9 +27,8 @@ from twin.host import Brain, Host
 from twin.kernel import Kernel
 from twin.recorder import Recorder
 from twin.streams import Streams
-from twin.truth import BlockChange, FirstWrite, LeaderChange, NodeChange, PowerAct, Truth
+from twin.truth import NodeChange, Truth
 from twin.world.agents import AgentSlot, AgentTimes, Around
-from twin.world.bmc import OrderTaken
 from twin.world.build import CLIENTS, cable, chassis_specs, first_voters, pace, storage_layout
 from twin.world.clients import ClientLoad, Clients, load_in
 from twin.world.clock import Clock
@@ -34,6 +39,7 @@ from twin.world.power import Power
 from twin.world.storage import Storage
 from twin.world.supervisor import Supervisor
 from twin.world.unit import Sickness, Site
+from twin.world.witness import Witness
 from twin.world.zookeeper import Ensemble
 
 Start = Literal["warm", "first", "dark"]
@@ -117,16 +123,10 @@ class World:
         self.power.on_state(self._state_changed)
         self.power.on_up(self._came_up)
         self.power.on_down(self._went_down)
-        self.power.on_order(self._ordered)
         self.power.bmc.on_proof(self.storage.proved_off)
-        self.storage.on_accept(self._accepted)
-        self.storage.on_block(self._block_changed)
-        self.storage.on_open(lambda volume, node, epoch: self.truth.opening(self.kernel.now, volume, node, epoch))
-        self.storage.on_closed(lambda _volume, instance: self.truth.closed(instance))
         self.storage.on_change(self._look_later)
         self.ensemble.on_change(self._look_later)
-        self.ensemble.on_change(self._leader_changed)
-        self.ensemble.on_voters(self._leader_changed)
+        Witness(self.kernel, self.truth, self.ensemble, self.clocks, self.services).listen(self.storage, self.power)
         self.fabric.on_change(self._fabric_changed)
 
     def _around(self, node: NodeId) -> Around:
@@ -357,45 +357,3 @@ class World:
 
     def _reachable(self, node: NodeId) -> bool:
         return self.fabric.both_ways(CLIENTS, node)
-
-    # -- the truth --------------------------------------------------------------------------------------------------
-
-    def _accepted(self, at_ms: int, volume: VolumeName, instance: Instance, payload: int) -> None:
-        if self.truth.wrote(at_ms, volume, instance, payload):
-            recorded = any(
-                isinstance(term, TermRecord) and instance in term.identities
-                for term in (self.ensemble.data_view(term_path(s.name)) for s in self.services.values())
-                if term is not None
-            )
-            first = FirstWrite(at_ms=at_ms, volume=volume, instance=instance, recorded=recorded)
-            self.truth.first_write(first)
-
-    def _block_changed(
-        self,
-        at_ms: int,
-        volume: VolumeName,
-        instance: Instance,
-        change: Literal["blocked", "complete", "lifted", "expired"],
-    ) -> None:
-        self.truth.block_changed(BlockChange(at_ms=at_ms, volume=volume, instance=instance, change=change))
-
-    def _leader_changed(self) -> None:
-        """Record who can commit now, if that is another one or for other voters."""
-        leader, voters, leaders = self.ensemble.leader, self.ensemble.voters, self.truth.leaders
-        if not leaders or (leaders[-1].leader, leaders[-1].voters) != (leader, voters):
-            leaders.append(LeaderChange(at_ms=self.kernel.now, leader=leader, voters=voters))
-
-    def _ordered(self, taken: OrderTaken) -> None:
-        order = taken.order
-        self.truth.power.append(
-            PowerAct(
-                at_ms=taken.at_ms,
-                node=order.node,
-                by=taken.by,
-                action=order.action,
-                generation=order.generation,
-                deadline_at_ms=self.clocks[taken.by].kernel_at(order.deadline_ms),
-                was=taken.was,
-                obeyed=taken.obeyed,
-            )
-        )
