@@ -20,16 +20,16 @@ def review(b: Brain) -> None:
     own = b.state.own
     if not b.joined or own is None or b.state.drain_op != NO_OP:
         return
-    match own.state:
+    match own.state:  # the commonest first
+        case L.JOINED:
+            membership.refresh(b)
+            _leave_maintenance(b)
         case L.DRAINING:
             membership.refresh(b)
             _give_away(b)
         case L.LOST | L.RECOVERING | L.POWERING | L.BOOTING | L.DISCOVERED:
             new = msgspec.structs.replace(own, state=after(own.state, "joins"), boot_id=b.state.boot_id, reason="")
             _commit_own(b, new, "rejoin")
-        case L.JOINED:
-            membership.refresh(b)
-            _leave_maintenance(b)
         case L.MAINTENANCE:
             membership.refresh(b)
         case L.SUSPECT | L.QUARANTINED | L.RETIRED:

@@ -118,7 +118,7 @@ def _json(report: Report, schedule: Schedule | None, files: tuple[Path, ...]) ->
     return msgspec.json.encode(told).decode()
 
 
-_COUNTS = ("states", "transitions", "depth", "cut", "complete", "fair_runs", "machine_states", "parts")
+_COUNTS = ("states", "transitions", "depth", "cut", "complete", "fair_runs", "machine_states")
 
 
 def _make_folder(out: Path) -> None:

@@ -66,6 +66,7 @@ class Kernel:
         self.now = 0
         self.events = 0
         self._env = simpy.Environment()
+        self._numbers = self._env._eid
         self._queue = cast("list[tuple[int, int, int, Handle]]", self._env._queue)
         self._cancelled = 0
 
@@ -73,12 +74,15 @@ class Kernel:
         """Call ``fn(*args)`` at ``t_ms``, or in this millisecond if that has passed."""
         now = self.now
         handle = Handle(self, t_ms if t_ms > now else now, fn, args)
-        heappush(self._queue, (handle.at_ms, NORMAL, next(self._env._eid), handle))  # what env.schedule() does
+        heappush(self._queue, (handle.at_ms, NORMAL, next(self._numbers), handle))  # what env.schedule() does
         return handle
 
     def after(self, ms: int, fn: Callable[..., object], *args: object) -> Handle:
         """Call ``fn(*args)`` in ``ms`` milliseconds."""
-        return self.at(self.now + ms, fn, *args)
+        now = self.now
+        handle = Handle(self, now + ms if ms > 0 else now, fn, args)
+        heappush(self._queue, (handle.at_ms, NORMAL, next(self._numbers), handle))
+        return handle
 
     def run(self, until_ms: int) -> None:
         """Make every call due up to and including ``until_ms``; afterwards ``now`` is ``until_ms``."""

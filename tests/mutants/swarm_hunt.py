@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="planted bugs, hunted again even if done; default: all")
     parser.add_argument("--seeds", type=int, default=2_000)
     parser.add_argument("--profile", default="everything")
-    parser.add_argument("--runs", type=int, default=200, help="runs of one shrinking")
+    parser.add_argument("--runs", type=int, default=300, help="runs of one shrinking")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--tree", type=Path, default=ROOT, help="the tree to copy; default: this one")
     parser.add_argument("--results", type=Path, default=RESULTS)

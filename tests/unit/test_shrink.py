@@ -123,6 +123,20 @@ def test_another_failure_does_not_count(other: dict[str, str]) -> None:
     assert (done.found.verdict, done.found.broken) == ("safety", "planted")
 
 
+def test_faults_that_only_shift_a_race_give_way_to_another_seed() -> None:
+    """Two faults are needed; on the first seed the race is lost only if six others shift the times."""
+
+    def race(tape: Tape) -> Found:
+        kinds = [fault["kind"] for fault in tape.fault]
+        needed = kinds.count("agent_crash") >= 1 and "storage_cut" in kinds
+        return stand_in(tape, needed and (tape.seed % 7 == 5 or kinds.count("bmc_slow") >= 6))
+
+    done = shrink(planted_tape(), race)
+    assert sorted(str(fault["kind"]) for fault in done.tape.fault) == ["agent_crash", "storage_cut"]
+    assert done.tape.seed == 5
+    assert race(done.tape) == done.found
+
+
 def test_faults_that_only_fail_together_with_all_others_stay() -> None:
     tape = planted_tape()
     done = shrink(tape, lambda one: stand_in(one, len(one.fault) % 2 == 0 and len(one.fault) > 40), runs_max=150)

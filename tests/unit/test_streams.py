@@ -77,3 +77,15 @@ def test_a_broken_calibration_file_is_refused_with_a_reason(tmp_path: Path, text
     path.write_text(text)
     with pytest.raises(InputError, match=word):
         load(path)
+
+
+def test_streams_that_share_a_generator_draw_as_if_each_had_its_own() -> None:
+    streams = Streams(7)
+    names = [f"stream-{number}" for number in range(5)]
+    shared: dict[str, list[int]] = {name: [] for name in names}
+    for turn in range(1_000):
+        name = names[turn * turn % 5]
+        shared[name].append(streams.get(name).word())
+    for name in names:
+        alone = Stream(7, name)
+        assert shared[name] == [alone.word() for _ in shared[name]]

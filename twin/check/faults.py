@@ -1,4 +1,4 @@
-"""Faults of the small world and their ends, the clock, and moving every time back to keep it relative."""
+"""Faults of the small world and their ends."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,7 @@ def thaw(world: "World", index: int) -> None:
 
 
 def cut(world: "World", index: int) -> None:
+    """Cut a node off from ZooKeeper; what it has sent may still be taken."""
     _spend(world, "cut")
     node = world.own_node(index)
     node.cut = True

@@ -37,7 +37,7 @@ def _order_words(report: Report) -> str:
         else "Every order of steps of all nodes, with faults between any two of them."
     )
     fair = report.wanted.fair_every
-    from_each = "every state" if fair == 1 else f"every {fair}th state"
+    from_each = "every state gone on from" if fair == 1 else f"every {fair}th state"
     return (
         f"{taken} The clock goes on by {TICK_MS} ms when all that is due has happened. Judged at every step: single "
         f"writer, no stale read, no acknowledged write lost, rules 1 to 12, the core's invariants; from {from_each}, "

@@ -51,14 +51,17 @@ class DaskEngine:
 
         Raises: InputError if there is no cluster at the address, it is lost, or it cannot serve the menu.
         """
-        with self._client() as client:
-            suspects: list[int] = []
-            yield from self._results(client, menu, iter(seeds), suspects)
-            for seed in suspects:
-                killers: list[int] = []
-                yield from self._results(client, menu, iter([seed]), killers)
-                if killers:
-                    yield killed(seed, f"every worker process died that ran this seed, alone on {self.address}")
+        try:
+            with self._client() as client:
+                suspects: list[int] = []
+                yield from self._results(client, menu, iter(seeds), suspects)
+                for seed in suspects:
+                    killers: list[int] = []
+                    yield from self._results(client, menu, iter([seed]), killers)
+                    if killers:
+                        yield killed(seed, f"every worker process died that ran this seed, alone on {self.address}")
+        except (OSError, TimeoutError) as error:
+            raise _bad(self.address, f"the scheduler is gone ({type(error).__name__})") from None
 
     def _client(self) -> Client:
         for name in ("distributed", "distributed.client", "distributed.core", "distributed.utils"):

@@ -77,6 +77,8 @@ class TimerTable(msgspec.Struct, frozen=True, kw_only=True):
     recover_ms: Range = (5_000, 20_000)
     brake_hold_ms: Range = (30_000, 120_000)
     ensemble_repair_ms: Range = (10_000, 60_000)
+    unfit_ms: Range = (10_000, 120_000)
+    block_ms: Range = (600_000, 3_600_000)
     backoff_ms: Range = (1_000, 15_000)
     backoff_ms_max: Range = (15_000, 600_000)
     boot_attempts_max: Range = (3, 6)

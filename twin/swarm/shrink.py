@@ -19,12 +19,10 @@ Step = Callable[[Tape, Fails], Tape]
 Progress = Callable[[int, int], None]
 """Told after every run: the runs so far, and the faults of the simplest tape so far."""
 
-ROUNDS_MAX = 6
+ROUNDS_MAX = 12
 FEW = 3
 """With more faults left than this other seeds of the world are tried too."""
 LUCK = range(1, 9)
-SIMPLER_RUNS = 60
-"""About so many runs it takes to make everything but the faults simpler."""
 SEEDS = 1 << 63
 """Seeds of a scenario are below this."""
 _SHRUNK = " Shrunk from"
@@ -58,14 +56,17 @@ def shrink(tape: Tape, attempt: Attempt = attempt, runs_max: int = 200, progress
     """
     search = _Search(attempt, runs_max, progress)
     steps = steps_for(search.begin(tape))
-    best = fewest_faults(tape, search)
+    best = fewer_faults(tape, search.fails)
     for _ in range(ROUNDS_MAX):
         before = best
         for step in steps:
             best = step(best, search.fails_and_spare)
-        best = fewest_faults(best, search)
+        best = fewer_faults(best, search.fails)
+        if best == before and len(best.fault) > FEW:
+            best = other_luck(best, search.fails_and_spare)
         if best == before:
             break
+    best = fewer_faults(best, search.fails)
     found = search.found(best)
     return Shrunk(
         tape=replace(best, why=_why(tape, found)),
@@ -98,17 +99,6 @@ def fewer_faults(tape: Tape, fails: Fails) -> Tape:
     """Leave out every fault that can be spared."""
     kept = minimal(tape.fault, lambda faults: fails(replace(tape, fault=faults)))
     return replace(tape, fault=kept)
-
-
-def fewest_faults(tape: Tape, search: "_Search") -> Tape:
-    """Leave out every fault that can be spared, and try other luck as long as that leaves many."""
-    best = fewer_faults(tape, search.fails)
-    while len(best.fault) > FEW:
-        lucky = other_luck(best, search.fails_for_luck)
-        if lucky == best:
-            break
-        best = fewer_faults(lucky, search.fails)
-    return best
 
 
 def other_luck(tape: Tape, fails: Fails) -> Tape:
@@ -153,10 +143,6 @@ class _Search:
     def fails_and_spare(self, tape: Tape) -> bool:
         """The same, but leave enough runs to try each remaining fault once more."""
         return self._ask(tape, self._runs_max - self._fewest)
-
-    def fails_for_luck(self, tape: Tape) -> bool:
-        """The same, but leave the runs that it takes to make everything else simpler."""
-        return self._ask(tape, self._runs_max - min(SIMPLER_RUNS, self._runs_max // 2))
 
     def found(self, tape: Tape) -> Found:
         """What came of a tape that failed."""

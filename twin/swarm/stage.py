@@ -161,8 +161,17 @@ def _is_large(catalog: Catalog, name: str) -> bool:
 # -- timers ------------------------------------------------------------------------------------------------------------
 
 
-_ALONE = ("recover_ms", "brake_hold_ms", "ensemble_repair_ms", "backoff_ms", "backoff_ms_max", "boot_attempts_max")
-"""Timers that nothing else depends on."""
+_ALONE = (
+    "recover_ms",
+    "brake_hold_ms",
+    "ensemble_repair_ms",
+    "backoff_ms",
+    "backoff_ms_max",
+    "boot_attempts_max",
+    "unfit_ms",
+    "block_ms",
+)
+"""Timers that nothing else depends on. A block must outlast what can keep its steward from renewing it."""
 
 
 def _timers(dice: Dice, table: TimerTable) -> dict[str, int]:
