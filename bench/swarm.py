@@ -22,6 +22,8 @@ RACK, CATALOG = ROOT / "racks/five.toml", ROOT / "catalog/minimal.toml"
 SEEDS = 400
 WARM = 20
 """Seeds that run before anything is measured: they fill the caches that a long campaign has full."""
+TURNS = 2
+"""Serial and pool run in turns, and the cheaper one of each counts: other work on the computer only adds to it."""
 MANY = 10_000
 """The memory of so many seeds is what the target is about; it is drawn out from that of ``SEEDS``."""
 JOBS = 2
@@ -35,8 +37,8 @@ def rows(thousands: float = SEEDS / 1_000) -> Iterator[Row]:
     seeds = range(max(JOBS * 10, int(thousands * 1_000)))
     for _ in LocalEngine(1).run(menu, range(MANY, MANY + WARM)):
         pass
-    serial = _measured(menu, seeds, 1)
-    pool = _measured(menu, seeds, JOBS)
+    turns = [(_measured(menu, seeds, 1), _measured(menu, seeds, JOBS)) for _ in range(TURNS)]
+    serial, pool = (min(found, key=lambda one: one.cpu_s) for found in zip(*turns, strict=True))
     each_ms, sim_s = 1_000 * serial.cpu_s / len(seeds), serial.sim_ms / 1_000
     words = f"{len(seeds):,d} seeds of {sim_s / len(seeds):,.0f} s and {serial.faults / len(seeds):.1f} faults"
     yield Row(what="measured on five nodes, all checkers on", measured=words)

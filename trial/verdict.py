@@ -24,7 +24,7 @@ PHASES = {
 }
 """Phases that ``Outcome.samples`` may hold, each with what it spans. Those of services may end in ``.SERVICE``."""
 
-LATE = ("everywhere_running",)
+LATE = ("everywhere_running", "served_when_possible", "agent_is_not_its_services", "no_needless_wait")
 """Checks that are about time: broken, they mean that something did not come soon enough, not that it was unsafe."""
 
 

@@ -9,6 +9,7 @@ from core.specs import NodeSpec, ServiceSpec, Timing
 from trial.verdict import Check
 from twin import checkers_history as history
 from twin import checkers_power as power
+from twin import checkers_progress as progress
 from twin import checkers_serving as serving
 from twin.truth import Truth
 
@@ -131,6 +132,42 @@ CHECKERS: tuple[Checker, ...] = (
         rule="6",
         text="a fenced instance stays blocked while the boot it belongs to is alive",
         find=_plain(power.blocked_kept),
+    ),
+    Checker(
+        name="served_when_possible",
+        rule="12",
+        text="while all nodes but one are well and nothing changes, every singleton is served within its bound",
+        find=lambda truth, setup: progress.served_when_possible(truth, setup.services, setup.nodes, setup.timing),
+    ),
+    Checker(
+        name="agent_is_not_its_services",
+        rule="11",
+        text="a short absence of nothing but the agent interrupts no service",
+        find=lambda truth, setup: progress.agent_is_not_its_services(truth, setup.services, setup.timing),
+    ),
+    Checker(
+        name="unfit_stays_away",
+        rule="12",
+        text="who gave a service up does not claim it again while its mark lasts",
+        find=lambda truth, setup: progress.unfit_stays_away(truth, setup.timing),
+    ),
+    Checker(
+        name="gave_up_for_somebody",
+        rule="12",
+        text="nobody gives up for want of progress while no other node reaches the storage",
+        find=_plain(progress.gave_up_for_somebody),
+    ),
+    Checker(
+        name="brake_has_reason",
+        rule="8",
+        text="the storm brake engages only when more than a third of the members disappeared",
+        find=_plain(progress.brake_has_reason),
+    ),
+    Checker(
+        name="no_needless_wait",
+        rule="7",
+        text="a service without a volume starts at once after a plain expiry",
+        find=lambda truth, setup: progress.no_needless_wait(truth, setup.services, setup.timing),
     ),
 )
 

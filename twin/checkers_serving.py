@@ -92,10 +92,10 @@ def everywhere_running(truth: Truth, services: Sequence[ServiceSpec], nodes: Seq
     wanted = [spec for spec in services if spec.name in names and all(need in names for need in spec.needs)]
     runs = _running(truth)
     for node in nodes:
-        healthy = _healthy(truth, node.id)
+        well = healthy(truth, node.id)
         for spec in wanted:
             bound_ms = EVERYWHERE_MS + spec.start_ms_max
-            for from_ms, to_ms in _minus(healthy, runs.get((spec.name, node.id), [])):
+            for from_ms, to_ms in without(well, runs.get((spec.name, node.id), [])):
                 if to_ms - from_ms > bound_ms:
                     return f"{spec.name} did not run on {node.id} from {from_ms} to {to_ms} ms (bound {bound_ms} ms)"
     return ""
@@ -116,8 +116,8 @@ def _running(truth: Truth) -> dict[tuple[ServiceName, NodeId], list[Interval]]:
     return found
 
 
-def _healthy(truth: Truth, node: NodeId) -> list[Interval]:
-    """When a node and its agent were up and no fault lasted on it."""
+def healthy(truth: Truth, node: NodeId) -> list[Interval]:
+    """Return when a node and its agent were up and no fault lasted on it."""
     state = {"power": "off", "agent": "down"}
     found: list[Interval] = []
     since = -1
@@ -134,7 +134,7 @@ def _healthy(truth: Truth, node: NodeId) -> list[Interval]:
     if since >= 0:
         found.append((since, truth.end_ms))
     faults = [_lasts(f, truth.end_ms) for f in truth.faults if not f.nodes or node in f.nodes]
-    return _minus(found, [*faults, *_quarantines(truth, node)])
+    return without(found, [*faults, *_quarantines(truth, node)])
 
 
 def _quarantines(truth: Truth, node: NodeId) -> list[Interval]:
@@ -150,8 +150,8 @@ def _lasts(fault: FaultMark, end_ms: int) -> Interval:
     return (fault.from_ms, end_ms if for_ever else fault.to_ms)
 
 
-def _minus(spans: Sequence[Interval], holes: Sequence[Interval]) -> list[Interval]:
-    """What is left of ``spans`` without ``holes``."""
+def without(spans: Sequence[Interval], holes: Sequence[Interval]) -> list[Interval]:
+    """Return what is left of ``spans`` where there are no ``holes``."""
     left = list(spans)
     for low, high in sorted(holes):
         cut: list[Interval] = []

@@ -69,8 +69,8 @@ def _ensemble(world: "World") -> list[str]:
     wanted = min(wanted, room if room % 2 else room - 1)
     spare = any(node not in ensemble.voters for node in working(world))
     dead = [voter for voter in ensemble.voters if not ensemble.server_running(voter)]
-    mended = [voter for voter in dead if spare or set_aside(world, voter) is None]
-    reasons = [f"the ZooKeeper server on {voter} does not run" for voter in mended]
+    owed = [voter for voter in dead if spare or set_aside(world, voter) is None]
+    reasons = [f"the ZooKeeper server on {voter} does not run" for voter in owed]
     if len(ensemble.voters) < wanted:
         reasons.append(f"the ZooKeeper ensemble has {len(ensemble.voters)} of {wanted} voters")
     if cluster is not None and (cluster.joining or cluster.leaving):

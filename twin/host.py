@@ -40,9 +40,9 @@ class Brain(Protocol):
 class Surroundings(msgspec.Struct, kw_only=True):
     """What a host lives in.
 
-    ``implicit``: whether a service's beats go without events (capacity fidelity); ``refreshed``: what those have to
-    tell before any other event. The others hear of notes, of the machine's own end, and of each step
-    but answers of beats that changed nothing but how fresh the evidence is.
+    ``implicit``: whether a service's beats go without events (never in protocol fidelity); ``refreshed``: what those
+    have to tell before any other event. The others hear of notes, of the machine's own end, and of each step but
+    answers of beats that changed nothing but how fresh the evidence is.
     """
 
     kernel: Kernel

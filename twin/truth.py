@@ -17,7 +17,7 @@ from trial.seen import Seen
 from twin.survival import Survival
 from twin.volumes import Change, Volumes
 
-Axis = Literal["power", "agent", "server"]
+Axis = Literal["power", "agent", "server", "storage"]
 Action = Literal[
     "starting",  # its start was ordered and accepted
     "started",  # healthy
@@ -38,7 +38,7 @@ class NodeChange(msgspec.Struct, frozen=True, kw_only=True):
     """One aspect of a node changed.
 
     ``power``: off, firmware, netboot, up, frozen (as the chassis says). ``agent``: up, down, paused.
-    ``server``: up, down.
+    ``server``: up, down. ``storage``: reachable, cut, as the node could see if its agent looked.
     """
 
     at_ms: int

@@ -175,6 +175,10 @@ def test_a_state_taken_from_the_shelf_goes_back_as_the_same() -> None:
     apply(taken, ("crash", 0))
     assert shelf.put(taken) != state
     assert shelf.put(shelf.take(state)) == state, "what was kept did not change"
+    world.own_node(0).boot += 1
+    kept = shelf.put(world)
+    apply(world, ("crash", 0))
+    assert shelf.take(kept).nodes[0].power == "up", "nor does it when the world that was put goes on"
 
 
 # -- bounds and bad input ----------------------------------------------------------------------------------------------

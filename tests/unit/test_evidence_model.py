@@ -33,7 +33,7 @@ def test_unanswered_questions_are_bounded_and_told() -> None:
     node = Node()
     node.serve()
     node.storage.outcome = "unanswered"
-    node.run(3_000)
+    node.run(5_000)
     assert len(beats(node, "unanswered")) >= 5
     node.send(fx.StopBeat(service=DB, epoch=EPOCH, kind="storage"))
     told = len(node.heard)

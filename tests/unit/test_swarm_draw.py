@@ -28,7 +28,7 @@ from twin.swarm.tape import Table, Tape, to_scenario, to_toml
 from twin.world.world import World
 
 DRAWS = 1_000
-SEEDS = range(60)
+SEEDS = range(30)
 
 
 def tapes(profile: str, seeds: range = SEEDS) -> list[Tape]:

@@ -90,11 +90,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """One key of a kind of fault and what it may be.
 
     ``how``: "number" from ``least`` to ``greatest``, "one" or "some" of ``values``, the name of a "service" or a
-    "volume", the names of some "nodes", or the number of a "disk".
+    "volume", the names of some "nodes", of one "node" or none, or the number of a "disk".
     """
 
     name: str
-    how: Literal["number", "one", "some", "service", "volume", "nodes", "disk"]
+    how: Literal["number", "one", "some", "service", "volume", "nodes", "node", "disk"]
     least: int = 0
     greatest: int = 0
     values: tuple[int | float | str | bool, ...] = ()
@@ -172,8 +172,8 @@ def _key(field: msgspec.structs.FieldInfo, given: tuple[int | float | str | bool
     info = info.type if isinstance(info, mi.Metadata) else info
     if name in ("service", "volume"):
         return Key(name=name, how="service" if name == "service" else "volume")
-    if name == "disk":
-        return Key(name=name, how="disk")
+    if name in ("disk", "of"):
+        return Key(name=name, how="disk" if name == "disk" else "node")
     match info:
         case mi.BoolType():
             return Key(name=name, how="one", values=given or (False, True))

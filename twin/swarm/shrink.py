@@ -55,18 +55,16 @@ def shrink(tape: Tape, attempt: Attempt = attempt, runs_max: int = 200, progress
     Raises: InputError if the tape is none, or does not fail.
     """
     search = _Search(attempt, runs_max, progress)
-    steps = steps_for(search.begin(tape))
+    coarse = coarse_steps(search.begin(tape))
     best = fewer_faults(tape, search.fails)
     for _ in range(ROUNDS_MAX):
         before = best
-        for step in steps:
-            best = step(best, search.fails_and_spare)
-        best = fewer_faults(best, search.fails)
-        if best == before and len(best.fault) > FEW:
-            best = other_luck(best, search.fails_and_spare)
+        best = fewer_faults(_in_turn(coarse, best, search.fails_and_spare), search.fails)
+        lucky = other_luck(best, search.fails_and_spare) if len(best.fault) > FEW else best
+        steps = FINE_STEPS if lucky == best else ()
+        best = fewer_faults(_in_turn(steps, lucky, search.fails_and_spare), search.fails)
         if best == before:
             break
-    best = fewer_faults(best, search.fails)
     found = search.found(best)
     return Shrunk(
         tape=replace(best, why=_why(tape, found)),
@@ -78,21 +76,20 @@ def shrink(tape: Tape, attempt: Attempt = attempt, runs_max: int = 200, progress
     )
 
 
-def steps_for(found: Found) -> tuple[Step, ...]:
-    """What is made simpler once there are few faults; what makes the runs after it faster comes first."""
+def coarse_steps(found: Found) -> tuple[Step, ...]:
+    """What is made simpler once there are few faults, by large pieces: it makes the runs after it faster."""
     fewest = NODES_FEWEST if found.verdict == "safety" else NODES_FEWEST_LIVE
-    return (
-        earlier,
-        shorter,
-        fewer_services,
-        partial(fewer_nodes, fewest=fewest),
-        plain_rack,
-        plain_settings,
-        plain_faults,
-        fewer_targets,
-        rounder,
-        shorter,
-    )
+    return (earlier, shorter, fewer_services, partial(fewer_nodes, fewest=fewest), plain_rack, plain_settings)
+
+
+FINE_STEPS: tuple[Step, ...] = (plain_faults, fewer_targets, rounder, shorter)
+"""What is made simpler of each single fault, when no more of them are likely to go."""
+
+
+def _in_turn(steps: tuple[Step, ...], tape: Tape, fails: Fails) -> Tape:
+    for step in steps:
+        tape = step(tape, fails)
+    return tape
 
 
 def fewer_faults(tape: Tape, fails: Fails) -> Tape:

@@ -165,6 +165,8 @@ def _drawn(key: Key, dice: Dice, stage: Stage, service: str) -> object:
         case "nodes":
             some = dice.chance(_SOME)
             return [node for node in stage.nodes if lot_of(lot, node) & 1] or None if some else None
+        case "node":
+            return min(stage.nodes, key=lambda node: lot_of(lot, node)) if dice.chance(_SOME) else None
         case "disk":
             return lot % max(1, stage.disks)
 

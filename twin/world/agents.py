@@ -16,7 +16,7 @@ from twin.host import Brain, Host, Surroundings
 from twin.kernel import Kernel
 from twin.recorder import Recorder
 from twin.streams import Stream
-from twin.truth import NodeChange, Truth
+from twin.truth import Axis, NodeChange, Truth
 from twin.world.clock import Clock
 from twin.world.evidence import Checks
 from twin.world.supervisor import Supervisor
@@ -99,6 +99,7 @@ class AgentSlot:
         self._restarts = True
         self._stops = 0
         self._storage_ok = True
+        self._reachable = False
         self._unchecked = 0
 
     @property
@@ -261,6 +262,9 @@ class AgentSlot:
     def storage_changed(self) -> None:
         """Tell the agent if the node reaches the storage now and did not, or the reverse."""
         ok = self._around.storage_seen(self.node)
+        if ok != self._reachable:
+            self._reachable = ok
+            self._change("reachable" if ok else "cut", "storage")
         if self.host is not None and self.host.alive and ok != self._storage_ok:
             self._storage_ok = ok
             self.host.emit(StorageSeen(at_ms=self._around.clock.now(), ok=ok))
@@ -280,9 +284,9 @@ class AgentSlot:
             )
         )
 
-    def _change(self, state: str) -> None:
+    def _change(self, state: str, axis: Axis = "agent") -> None:
         now = self._around.kernel.now
-        self._around.truth.nodes.append(NodeChange(at_ms=now, node=self.node, axis="agent", state=state))
+        self._around.truth.nodes.append(NodeChange(at_ms=now, node=self.node, axis=axis, state=state))
 
     def _look(self, machine: Brain) -> None:
         self._unchecked += 1

@@ -1,8 +1,8 @@
 """Standing beats of one node's services: who asks, when, and what an answer does (rules 5 and 11).
 
 The storage beat is asked by the supervisor and outlives the agent; the coordination beat is asked by the agent and dies
-with it. In capacity fidelity a beat whose path is healthy is *implicit*: it costs no kernel events, and the last time
-it was asked is computed when the path breaks.
+with it. In campaign and capacity fidelity a beat whose path is healthy is *implicit*: it costs no kernel events, and
+the last time it was asked is computed when the path breaks, the agent stops, or the clock is set.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ from twin.world.processes import Processes
 Outcome = Literal["ok", "refused", "unanswered"]
 
 DEAD_MS, DEAD_ROUNDS = 30_000, 40
-"""In capacity fidelity a path that has been broken for this long is asked only every so many rounds, until something
-in the world changes."""
+"""In those a path that has been broken for this long is asked only every so many rounds, until something in the world
+changes."""
 OUTSTANDING_MAX = 4
 """Questions of one beat on their way at once; more are not asked, so that a dead path fills no memory."""
 

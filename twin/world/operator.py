@@ -24,7 +24,7 @@ Edit = Callable[[AnyRecord | None], Step]
 class Operator:
     """Reads a record, changes it, writes it at the version read; tries again until it is as wanted, within a bound.
 
-    A newer wish for the same record replaces an older one.
+    A newer wish for the same record replaces an older one; those about its quarantine stand beside the others.
     """
 
     def __init__(self, kernel: Kernel, client: CoordinationPort) -> None:
@@ -33,7 +33,7 @@ class Operator:
         self._session = NO_SESSION
         self._op = 0
         self._wishes = 0
-        self._latest: dict[str, int] = {}
+        self._latest: dict[tuple[str, str], int] = {}
         self._waiting: dict[int, Callable[[AnyEvent], None]] = {}
 
     def drain(self, node: NodeId) -> None:
@@ -59,7 +59,7 @@ class Operator:
 
     def unquarantine(self, node: NodeId) -> None:
         """Give a quarantined node another chance."""
-        self._wish(node_path(node), _moves({Lifecycle.QUARANTINED: Lifecycle.DISCOVERED}, ""))
+        self._wish(node_path(node), _moves({Lifecycle.QUARANTINED: Lifecycle.DISCOVERED}, ""), "quarantine")
 
     def set_service(self, spec: ServiceSpec) -> None:
         """Change the spec of a service."""
@@ -68,26 +68,27 @@ class Operator:
 
     # -- compare and set --------------------------------------------------------------------------------------------
 
-    def _wish(self, path: str, edit: Edit) -> None:
+    def _wish(self, path: str, edit: Edit, about: str = "") -> None:
         if not self._wishes:
             self._client.submit(fx.OpenSession(resume=NO_SESSION), self._emit)
         self._wishes += 1
-        self._latest[path] = self._wishes
-        self._try(path, edit, self._wishes, 0)
+        self._latest[path, about] = self._wishes
+        self._try((path, about), edit, self._wishes, 0)
 
-    def _try(self, path: str, edit: Edit, wish: int, attempt: int) -> None:
-        if self._latest[path] != wish or attempt >= ATTEMPTS_MAX:
+    def _try(self, subject: tuple[str, str], edit: Edit, wish: int, attempt: int) -> None:
+        if self._latest[subject] != wish or attempt >= ATTEMPTS_MAX:
             return
+        path = subject[0]
 
         def again() -> None:
-            self._kernel.after(RETRY_MS, self._try, path, edit, wish, attempt + 1)
+            self._kernel.after(RETRY_MS, self._try, subject, edit, wish, attempt + 1)
 
         if self._session == NO_SESSION:
             again()
             return
 
         def read(event: AnyEvent) -> None:
-            if self._latest[path] == wish:  # else the operator has changed his mind meanwhile
+            if self._latest[subject] == wish:  # else the operator has changed his mind meanwhile
                 self._read(event, path, edit, again)
 
         op = self._next(read)
@@ -134,7 +135,7 @@ class Operator:
 
 
 def _moves(moves: dict[Lifecycle, Lifecycle], reason: str, end: Lifecycle | None = None) -> Edit:
-    """Move a node along ``moves`` until it is in ``end``, or in a state that no move leads out of; wait in any other."""
+    """Move a node along ``moves`` to ``end``, or to a state that no move leads out of; wait in any other."""
     ends = [end] if end is not None else [state for state in moves.values() if state not in moves]
 
     def edit(old: AnyRecord | None) -> Step:
