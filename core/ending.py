@@ -134,6 +134,8 @@ def release(b: Brain, s: Singleton) -> None:
         released = (*released, s.instance)
     before = s.previous
     calm = s.ran or before is None or before.stopped  # else an earlier holder's clock may still run (rule 7)
+    if b.specs[s.name].volume:
+        calm = b.now >= s.admit_at_ms  # else the evidence of whom we fenced may still count (rule 5)
     after = replace_term(term, released=released, stopped=clean and calm, unclean=not (clean and calm), serving=False)
     writes: tuple[fx.Write, ...] = (term_put(s, after), fx.Remove(path=lease_path(s.name), version=0))
     if s.ending is Ending.GIVE_UP:

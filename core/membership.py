@@ -27,7 +27,7 @@ from core.state import NO_OP, Ending, Pending, Phase, Subject
 
 ME = Subject.MEMBERSHIP
 _STAYS_OUT = (Lifecycle.QUARANTINED, Lifecycle.RETIRED)
-_UNFIT = (Lifecycle.DRAINING, Lifecycle.MAINTENANCE)
+_UNFIT = (Lifecycle.DRAINING, Lifecycle.MAINTENANCE, Lifecycle.QUARANTINED, Lifecycle.RETIRED)
 SLOT_VOID = 4
 """Times ``power_ms_max`` after which an order that was committed before is surely carried out, answered or refused."""
 

@@ -147,8 +147,8 @@ class TermRecord(Record, frozen=True, kw_only=True, tag="term"):
     ``identities`` are the openings of the holder of ``epoch``, ``released`` those of them it closed cleanly.
     ``ousted`` is the holder of the epoch before, unless it stopped cleanly. ``unfenced`` are the openings of earlier
     epochs that are not fenced yet, ``blocked`` the fenced ones whose entry at the storage must be kept alive.
-    ``unclean`` says that the holder gave the lease up without a clean stop; ``stopped`` that it gave it up after a
-    clean stop; ``serving`` that it admitted clients.
+    ``unclean`` says that the holder gave the lease up without a clean stop, or before it might have admitted clients;
+    ``stopped`` that it gave it up after a clean stop; ``serving`` that it admitted clients.
     """
 
     epoch: Epoch

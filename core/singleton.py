@@ -101,6 +101,8 @@ def _won(b: Brain, s: Singleton) -> None:
     elif volume:
         move(s, "won", b.now)
         s.to_fence = list(held_term(s).unfenced)
+        if s.previous is not None and s.previous.unclean:
+            s.admit_at_ms = b.now + b.timing.admission_ms
         fence_next(b, s)
     else:
         move(s, "won_without_volume", b.now)

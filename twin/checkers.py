@@ -10,6 +10,7 @@ from trial.verdict import Check
 from twin import checkers_history as history
 from twin import checkers_power as power
 from twin import checkers_progress as progress
+from twin import checkers_rights as rights
 from twin import checkers_serving as serving
 from twin.truth import Truth
 
@@ -156,6 +157,30 @@ CHECKERS: tuple[Checker, ...] = (
         rule="12",
         text="nobody gives up for want of progress while no other node reaches the storage",
         find=_plain(progress.gave_up_for_somebody),
+    ),
+    Checker(
+        name="rights_have_evidence",
+        rule="5",
+        text="no right outlasts what was asked and answered with yes, and nothing is started without a right",
+        find=_plain(rights.no_wrong("rights_have_evidence")),
+    ),
+    Checker(
+        name="closed_after_mark",
+        rule="10",
+        text="a session is closed early only after that was committed to the power record",
+        find=_plain(rights.no_wrong("closed_after_mark")),
+    ),
+    Checker(
+        name="early_close_has_proof",
+        rule="10",
+        text="a session is closed early only on a BMC's word, and never one that was opened since",
+        find=_plain(rights.early_close_has_proof),
+    ),
+    Checker(
+        name="waits_after_early_close",
+        rule="7",
+        text="a service without a volume whose holder's session was closed early starts after the session timeout",
+        find=lambda truth, setup: rights.waits_after_early_close(truth, setup.services, setup.timing),
     ),
     Checker(
         name="brake_has_reason",

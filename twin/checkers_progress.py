@@ -16,6 +16,7 @@ CALM_MS = 10_000
 """An event is judged on its own if nothing else happened for this long before and after it."""
 STALE_MS = 15_000
 """What a node knows of the others' storage may be this old: member records are written with a back-off."""
+_OF_STORAGE = ("storage_", "osd_", "monitor_", "disk_", "group_", "blocklist_", "lock_")
 _SHARE = re.compile(r"(\d+) of (\d+) ")
 
 
@@ -110,9 +111,9 @@ def _touches(fault: FaultMark, from_ms: int, to_ms: int) -> bool:
 
 def _said(truth: Truth, span: Span, from_ms: int, to_ms: int) -> bool:
     """Whether the service failed by itself or was meant to go."""
-    kinds = ("service_failed", "draining", "released")
+    kinds = ("service_failed", "draining", "released", "handed_over")
     return any(
-        from_ms - CALM_MS <= note.at_ms <= to_ms and note.kind in kinds and note.service in ("", span.service)
+        from_ms - CALM_MS <= note.at_ms <= to_ms + CALM_MS and note.kind in kinds and note.service in ("", span.service)
         for note in truth.notes
     )
 
@@ -143,11 +144,17 @@ def _clock_moved(truth: Truth, node: NodeId) -> bool:
 def gave_up_for_somebody(truth: Truth) -> str:
     """Say who gave a service up for want of progress although nobody else could read its volume (rule 12), or ""."""
     for note in truth.notes:
-        if note.kind == "gave_up" and note.detail.startswith("no progress"):
+        if note.kind == "gave_up" and note.detail.startswith("no progress") and _is_informed(truth, note.at_ms):
             others = [one for one in _readers(truth, note.at_ms) if one != note.by]
             if not others:
                 return f"{note.service}: {note.by} gave up at {note.at_ms} ms, when nobody else reached the storage"
     return ""
+
+
+def _is_informed(truth: Truth, at_ms: int) -> bool:
+    """Whether nothing but the storage was in trouble lately, so that nodes knew of each other's."""
+    troubles = [f for f in truth.faults if not f.fault.startswith(_OF_STORAGE)]
+    return not any(f.from_ms <= at_ms and (f.to_ms < 0 or f.to_ms >= at_ms - 2 * STALE_MS) for f in troubles)
 
 
 def _readers(truth: Truth, at_ms: int) -> list[NodeId]:

@@ -41,8 +41,8 @@ class Surroundings(msgspec.Struct, kw_only=True):
     """What a host lives in.
 
     ``implicit``: whether a service's beats go without events (never in protocol fidelity); ``refreshed``: what those
-    have to tell before any other event. The others hear of notes, of the machine's own end, and of each step but
-    answers of beats that changed nothing but how fresh the evidence is.
+    have to tell before any other event. The others hear of notes, of the machine's own end, of each step but answers of
+    beats that changed nothing but how fresh the evidence is, and (``on_done``) of each step with its effects.
     """
 
     kernel: Kernel
@@ -53,6 +53,7 @@ class Surroundings(msgspec.Struct, kw_only=True):
     on_note: Callable[[NodeId, fx.Note], None]
     on_exit: Callable[[], None]
     on_step: Callable[[Brain], None] | None = None
+    on_done: Callable[[AnyEvent, tuple[fx.AnyEffect, ...]], None] | None = None
 
 
 class Host:
@@ -153,6 +154,8 @@ class Host:
             self._recorder.step(now, self.node, self.incarnation, event, effects)
         if around.on_step is not None and type(event) is not BeatAnswered:
             around.on_step(self.machine)  # a beat judges its own service only, the others follow with the next event
+        if around.on_done is not None:
+            around.on_done(event, effects)
         ports = self._ports
         for effect in effects:
             if ports is not None and self.alive:

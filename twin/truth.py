@@ -101,6 +101,22 @@ class LeaderChange(msgspec.Struct, frozen=True, kw_only=True):
     voters: tuple[NodeId, ...]
 
 
+class Wrong(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of the agent on ``node`` that cannot be right, for the checker of that name (``twin.world.auditor``)."""
+
+    at_ms: int
+    node: NodeId
+    checker: str
+    text: str
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """A BMC told some agent that ``node`` is off, whether or not it was."""
+
+    at_ms: int
+    node: NodeId
+
+
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """A node asked to open a volume; ``open`` are the instances of earlier epochs that could still write to it then.
 
@@ -131,6 +147,8 @@ class Truth(Marks):
         self.first_writes: list[FirstWrite] = []
         self.blocks: list[BlockChange] = []
         self.openings: list[Opening] = []
+        self.wrongs: list[Wrong] = []
+        self.proofs: list[Proof] = []
         self._able: dict[VolumeName, dict[Instance, None]] = {}
         self.power: list[PowerAct] = []
         self.leaders: list[LeaderChange] = []

@@ -174,7 +174,7 @@ again = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 80)), max_size=2)
 def survived(written: Sequence[Write], repeated: Sequence[tuple[int, int]], window_ms: int) -> tuple[Survival, int]:
     """Feed writes and what was accepted in order of time; also say what was last in the volume."""
     accepted = [(at + late, n) for n, (at, _, _, times) in enumerate(written, 1) for late in times]
-    accepted = sorted([*accepted, *((at, n) for n, at in repeated if n <= len(written))])
+    accepted = sorted([*accepted, *((written[n - 1][0] + late, n) for n, late in repeated if n <= len(written))])
     survival, left = Survival(window_ms), list(accepted)
     for each in sorted(asked_in(written), key=lambda one: one.answered_ms):
         while left and left[0][0] <= each.answered_ms:

@@ -319,7 +319,8 @@ def test_words_say_what_was_drawn() -> None:
 
 
 def test_a_user_writes_a_profile_of_his_own(tmp_path: Path) -> None:
-    text = "kinds = { power_loss = 1 }\n[kind.power_loss]\nstrikes = { role = 1 }\nkeys = { bmc_too = [true] }\n"
+    text = "kinds = { power_loss = 1 }\nplots = {}\n"
+    text += "[kind.power_loss]\nstrikes = { role = 1 }\nkeys = { bmc_too = [true] }\n"
     menu = make_menu(written(text, tmp_path))
     assert menu.profile.name == "mine"
     faults = [fault for seed in SEEDS for fault in draw(seed, menu).fault]

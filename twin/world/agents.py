@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from core import effects as fx
-from core.events import BeatAnswered, Started, StorageSeen
+from core.events import AnyEvent, BeatAnswered, Started, StorageSeen
 from core.ids import NO_SESSION, NodeId, SessionId
 from core.journal import Opening
 from core.ports import CoordinationPort, NetbootPort, Ports, PowerPort, StoragePort
@@ -16,7 +16,8 @@ from twin.host import Brain, Host, Surroundings
 from twin.kernel import Kernel
 from twin.recorder import Recorder
 from twin.streams import Stream
-from twin.truth import Axis, NodeChange, Truth
+from twin.truth import Axis, NodeChange, Truth, Wrong
+from twin.world.auditor import Auditor
 from twin.world.clock import Clock
 from twin.world.evidence import Checks
 from twin.world.supervisor import Supervisor
@@ -220,6 +221,7 @@ class AgentSlot:
             on_note=self._note,
             on_exit=self._exited,
             on_step=self._look if around.check_every else None,
+            on_done=self._audit() if around.check_every == 1 else None,
         )
 
     def _end(self) -> None:
@@ -283,6 +285,14 @@ class AgentSlot:
                 detail=note.detail,
             )
         )
+
+    def _audit(self) -> Callable[[AnyEvent, tuple[fx.AnyEffect, ...]], None]:
+        opening = self._around.opening
+        return Auditor(self.node, opening.services, opening.timing, self._complain).saw
+
+    def _complain(self, checker: str, text: str) -> None:
+        at_ms = self._around.kernel.now
+        self._around.truth.wrongs.append(Wrong(at_ms=at_ms, node=self.node, checker=checker, text=text))
 
     def _change(self, state: str, axis: Axis = "agent") -> None:
         now = self._around.kernel.now

@@ -6,7 +6,7 @@ from typing import Literal
 from core.ids import NodeId, ServiceName, VolumeName
 from core.records import Instance, PowerRecord, TermRecord, power_path, term_path
 from twin.kernel import Kernel
-from twin.truth import BlockChange, FirstWrite, LeaderChange, PowerAct, Truth
+from twin.truth import BlockChange, FirstWrite, LeaderChange, PowerAct, Proof, Truth
 from twin.world.bmc import OrderTaken
 from twin.world.clock import Clock
 from twin.world.power import Power
@@ -36,6 +36,7 @@ class Witness:
         storage.on_open(lambda volume, node, epoch: truth.opening(kernel.now, volume, node, epoch))
         storage.on_closed(lambda _volume, instance: truth.closed(instance))
         power.on_order(self._ordered)
+        power.bmc.on_proof(lambda node: truth.proofs.append(Proof(at_ms=kernel.now, node=node)))
         self._ensemble.on_change(self._leader_changed)
         self._ensemble.on_voters(self._leader_changed)
 

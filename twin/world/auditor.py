@@ -1,0 +1,118 @@
+"""Judges each step of one agent by what it could know: no right without evidence, no closing without a mark.
+
+The machine keeps its evidence itself, and so may be wrong about it. An auditor sees the same events and counts for
+itself: evidence is the time at which something was *asked* that was answered with yes (rule 5).
+"""
+
+from collections.abc import Callable
+
+from core import effects as fx
+from core.events import (
+    AnyEvent,
+    BeatAnswered,
+    OpFailed,
+    OpSucceeded,
+    ReadBack,
+    RecordsChanged,
+    SessionOpened,
+    Started,
+)
+from core.ids import Epoch, NodeId, OpId, ServiceName, SessionId
+from core.records import LEASES, POWER, Change, LeaseRecord, MemberRecord, PowerRecord
+from core.specs import ServiceSpec, Timing
+
+Complain = Callable[[str, str], None]
+"""Told the name of the checker and a sentence, when a step cannot be right."""
+
+
+class Auditor:
+    """What one agent process has asked and been told, as far as its rights depend on it."""
+
+    def __init__(self, node: NodeId, services: tuple[ServiceSpec, ...], timing: Timing, complain: Complain) -> None:
+        self._node = node
+        self._limits = {s.name: timing.fresh_ms if s.volume else timing.coordination_ms for s in services}
+        self._complain = complain
+        self._commits: dict[OpId, tuple[int, fx.Commit]] = {}
+        self._beats: dict[tuple[ServiceName, Epoch], int] = {}
+        self._leases: dict[ServiceName, int] = {}
+        self._claims: dict[str, int] = {}
+        self._closable: dict[SessionId, None] = {}  # marked in a power record, or this node's own
+        self._armed: dict[tuple[ServiceName, Epoch], None] = {}
+
+    def saw(self, event: AnyEvent, effects: tuple[fx.AnyEffect, ...]) -> None:
+        """Take one step: the event and what the machine made of it."""
+        kind = type(event)
+        if kind is BeatAnswered:
+            self._answered(event)  # type: ignore[arg-type]
+        elif kind is OpSucceeded:
+            self._succeeded(event)  # type: ignore[arg-type]
+        elif kind is OpFailed:
+            self._failed(event)  # type: ignore[arg-type]
+        elif kind is SessionOpened or kind is Started:
+            self._closable[event.session] = None  # type: ignore[union-attr]
+        elif kind is RecordsChanged:
+            self._told(event.changes)  # type: ignore[union-attr]
+        for effect in effects:
+            made = type(effect)
+            if made is fx.Commit:
+                self._commits[effect.op] = (event.at_ms, effect)  # type: ignore[union-attr, assignment]
+            elif made is fx.ArmRight:
+                self._arms(effect)  # type: ignore[arg-type]
+            elif made is fx.StartService:
+                self._starts(effect)  # type: ignore[arg-type]
+            elif made is fx.CloseSession:
+                self._closes(effect)  # type: ignore[arg-type]
+
+    def _answered(self, event: BeatAnswered) -> None:
+        if event.outcome == "ok":
+            key = (event.service, event.epoch)
+            self._beats[key] = max(self._beats.get(key, -1), event.asked_ms)
+
+    def _succeeded(self, event: OpSucceeded) -> None:
+        if isinstance(event.result, ReadBack):
+            self._told(event.result.changes)
+        elif event.op in self._commits:
+            self._committed(*self._commits.pop(event.op))
+
+    def _failed(self, event: OpFailed) -> None:
+        """An unanswered claim that a read-back shows to have worked is evidence as of when it was asked for."""
+        asked_ms, commit = self._commits.pop(event.op, (0, None))
+        for write in commit.writes if commit is not None else ():
+            if isinstance(write, fx.Create) and write.path.startswith(LEASES):
+                self._claims[write.path] = asked_ms
+
+    def _told(self, changes: tuple[Change, ...]) -> None:
+        for change in changes:
+            if isinstance(change.data, MemberRecord) and change.data.node == self._node:
+                self._closable[change.data.session] = None
+            elif (
+                isinstance(change.data, LeaseRecord) and change.data.node == self._node and change.path in self._claims
+            ):
+                name = ServiceName(change.path[len(LEASES) + 1 :])
+                self._leases[name] = max(self._leases.get(name, -1), self._claims.pop(change.path))
+
+    def _committed(self, asked_ms: int, commit: fx.Commit) -> None:
+        for write in commit.writes:
+            if write.path.startswith(LEASES):
+                name = ServiceName(write.path[len(LEASES) + 1 :])
+                self._leases[name] = max(self._leases.get(name, -1), asked_ms)
+            elif write.path.startswith(POWER) and isinstance(write, fx.Put | fx.Create):
+                if isinstance(write.data, PowerRecord):
+                    self._closable[write.data.closed_session] = None
+
+    def _arms(self, effect: fx.ArmRight) -> None:
+        self._armed[(effect.service, effect.epoch)] = None
+        asked_ms = max(self._beats.get((effect.service, effect.epoch), -1), self._leases.get(effect.service, -1))
+        ends_ms = asked_ms + self._limits[effect.service]
+        if effect.until_ms > ends_ms:
+            over_ms = effect.until_ms - ends_ms
+            self._complain("rights_have_evidence", f"{effect.service}: a right {over_ms} ms longer than its evidence")
+
+    def _starts(self, effect: fx.StartService) -> None:
+        singleton = effect.epoch != Epoch(0)
+        if singleton and (effect.service, effect.epoch) not in self._armed:
+            self._complain("rights_have_evidence", f"{effect.service}: started with no right armed outside the agent")
+
+    def _closes(self, effect: fx.CloseSession) -> None:
+        if effect.session not in self._closable:
+            self._complain("closed_after_mark", f"session {effect.session} was to be closed before that was on record")
