@@ -80,10 +80,12 @@ def agent_is_not_its_services(truth: Truth, services: Sequence[ServiceSpec], tim
         again = sum(down_ms - CALM_MS <= f.from_ms <= until_ms for f in truth.faults if f.fault == "agent_crash")
         if others or again != 1 or until_ms > truth.end_ms:
             continue
+        reads = node in _readers(truth, down_ms, 0)  # without the storage the agent's own beats are all its evidence
         for span in truth.acting.all:
             kept_ms = timing.session_timeout_ms // (2 if span.service in volumes else 3)
             acts = span.node == node and span.from_ms < down_ms < _end(span, truth) < until_ms
-            if acts and up_ms - down_ms <= kept_ms and not _said(truth, span, down_ms, until_ms):
+            lasts = reads or span.service not in volumes
+            if acts and lasts and up_ms - down_ms <= kept_ms and not _said(truth, span, down_ms, until_ms):
                 return (
                     f"{span.service}: stopped on {node} at {span.to_ms} ms, although only the agent was away, "
                     f"from {down_ms} to {up_ms} ms"
@@ -157,14 +159,14 @@ def _is_informed(truth: Truth, at_ms: int) -> bool:
     return not any(f.from_ms <= at_ms and (f.to_ms < 0 or f.to_ms >= at_ms - 2 * STALE_MS) for f in troubles)
 
 
-def _readers(truth: Truth, at_ms: int) -> list[NodeId]:
-    """The nodes that reached the storage at some moment of the last STALE_MS."""
+def _readers(truth: Truth, at_ms: int, within_ms: int = STALE_MS) -> list[NodeId]:
+    """The nodes that reached the storage at some moment of the last ``within_ms``."""
     state: dict[NodeId, str] = {}
     found: dict[NodeId, None] = {}
     for change in truth.nodes:
         if change.axis != "storage" or change.at_ms > at_ms:
             continue
-        if change.at_ms > at_ms - STALE_MS:
+        if change.at_ms > at_ms - within_ms:
             found |= {change.node: None}  # it changed, so it was reachable just before or is now
         state[change.node] = change.state
     return sorted({**found, **{node: None for node, one in state.items() if one == "reachable"}})
@@ -212,7 +214,13 @@ def _plainly_expired(truth: Truth, claim: NoteMark, timing: Timing) -> bool:
     told = {note.kind for note in about}
     gone = {"early_close", "released", "released_unclean", "gave_up", "handed_over", "session_lost", "joined"}
     odd = [f for f in truth.faults if f.fault.startswith("bmc_") or claim.by in f.nodes]
-    return "not_off" in told and not told & gone and not any(_touches(f, since_ms, claim.at_ms) for f in odd)
+    proved = any(proof.node == held[-1] and since_ms <= proof.at_ms <= claim.at_ms for proof in truth.proofs)
+    return (
+        "not_off" in told
+        and not proved
+        and not told & gone
+        and not any(_touches(f, since_ms, claim.at_ms) for f in odd)
+    )
 
 
 def _end(span: Span, truth: Truth) -> int:

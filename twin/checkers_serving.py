@@ -134,7 +134,7 @@ def healthy(truth: Truth, node: NodeId) -> list[Interval]:
     if since >= 0:
         found.append((since, truth.end_ms))
     faults = [_lasts(f, truth.end_ms) for f in truth.faults if not f.nodes or node in f.nodes]
-    return without(found, [*faults, *_quarantines(truth, node)])
+    return without(found, [*faults, *_quarantines(truth, node), *_maintenances(truth, node)])
 
 
 def _quarantines(truth: Truth, node: NodeId) -> list[Interval]:
@@ -142,6 +142,13 @@ def _quarantines(truth: Truth, node: NodeId) -> list[Interval]:
     told = [note.at_ms for note in truth.notes if note.kind == "quarantined" and note.node == node]
     joined = [note.at_ms for note in truth.notes if note.kind == "joined" and note.by == node] if told else []
     return [(at_ms, min((back for back in joined if back > at_ms), default=truth.end_ms)) for at_ms in told]
+
+
+def _maintenances(truth: Truth, node: NodeId) -> list[Interval]:
+    """When a node was in maintenance, over boots and without a quorum, until it ran something again."""
+    told = [note.at_ms for note in truth.notes if note.kind == "maintenance" and note.by == node]
+    ran = [note.at_ms for note in truth.notes if note.kind == "running" and note.by == node] if told else []
+    return [(at_ms, min((again for again in ran if again > at_ms), default=truth.end_ms)) for at_ms in told]
 
 
 def _lasts(fault: FaultMark, end_ms: int) -> Interval:

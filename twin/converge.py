@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from core.ids import NodeId
+from core.ids import NodeId, VolumeName
 from core.records import (
     CLUSTER,
     DOMAINS,
     ClusterRecord,
     DomainRecord,
+    Instance,
     Lifecycle,
     NodeRecord,
     TermRecord,
@@ -122,7 +123,24 @@ def _singleton(world: "World", spec: ServiceSpec, serving: Sequence[NodeId]) -> 
     term = world.record(TermRecord, term_path(spec.name))
     if term is not None and term.unfenced:
         return [f"{spec.name} has {len(term.unfenced)} openings left to fence"]
-    return []
+    forgotten = _forgotten(world, spec.volume, term) if term is not None else ()
+    return [f"{spec.name}: nobody keeps {one.address} of {one.node} fenced, whose boot is alive" for one in forgotten]
+
+
+def _forgotten(world: "World", volume: VolumeName, term: TermRecord) -> list[Instance]:
+    """The fenced openings of a volume that could write again if their entry ran out, and that no record names."""
+    standing: dict[Instance, None] = {}
+    for block in world.truth.blocks:
+        if block.volume == volume and block.change == "complete":
+            standing[block.instance] = None
+        elif block.volume == volume and block.change in ("lifted", "expired"):
+            standing.pop(block.instance, None)
+    known = (*term.blocked, *term.unfenced)
+    return [
+        instance
+        for instance in standing
+        if instance not in known and world.power.chassis[instance.node].boot_id == instance.boot_id
+    ]
 
 
 def _power(world: "World") -> list[str]:
@@ -130,7 +148,9 @@ def _power(world: "World") -> list[str]:
     for path in world.ensemble.paths_below(DOMAINS):
         record = world.record(DomainRecord, path)
         if record is not None:
-            reasons += [f"a power order for {slot.node} is still in flight" for slot in record.slots]
+            # Nobody waits for the slot of a node that was put aside since: it is forgotten after two boot times.
+            slots = [slot for slot in record.slots if set_aside(world, slot.node) is None]
+            reasons += [f"a power order for {slot.node} is still in flight" for slot in slots]
     return _shortened(reasons)
 
 
