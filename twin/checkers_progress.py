@@ -214,7 +214,9 @@ def _plainly_expired(truth: Truth, claim: NoteMark, timing: Timing) -> bool:
     told = {note.kind for note in about}
     gone = {"early_close", "released", "released_unclean", "gave_up", "handed_over", "session_lost", "joined"}
     odd = [f for f in truth.faults if f.fault.startswith("bmc_") or claim.by in f.nodes]
-    proved = any(proof.node == held[-1] and since_ms <= proof.at_ms <= claim.at_ms for proof in truth.proofs)
+    joined = [n.at_ms for n in truth.notes if n.kind == "joined" and n.by == held[-1] and n.at_ms < claim.at_ms]
+    back_ms = joined[-1] if joined else 0
+    proved = any(proof.node == held[-1] and back_ms <= proof.at_ms <= claim.at_ms for proof in truth.proofs)
     return (
         "not_off" in told
         and not proved

@@ -88,7 +88,8 @@ BUGS = (
             Change(
                 "core/steward.py",
                 "    ward.silent = True\n    ward.told_not_off = False\n",
-                "    ward.silent = True\n    ward.told_not_off = False\n    recovery._send(b, ward, 1, b.now + 8_000)\n",
+                "    ward.silent = True\n    ward.told_not_off = False\n"
+                "    recovery._send(b, ward, 1, b.now + 8_000)\n",
             ),
         ),
         broken="never.power_ordered",

@@ -66,11 +66,11 @@ def _answer(world: World, index: int) -> None:
     answer, node.answers = node.answers[0], node.answers[1:]
     event = ev.BeatAnswered(
         at_ms=world.now,
-        service=answer.service,  # type: ignore[arg-type]
+        service=answer.service,  # type: ignore[arg-type]  # the small world keeps plain strings
         epoch=answer.epoch,
-        kind=answer.kind,  # type: ignore[arg-type]
+        kind=answer.kind,  # type: ignore[arg-type]  # the small world keeps plain strings
         asked_ms=answer.asked_at_ms,
-        outcome=answer.outcome,  # type: ignore[arg-type]
+        outcome=answer.outcome,  # type: ignore[arg-type]  # the small world keeps plain strings
     )
     world.step(index, event)
 
@@ -85,7 +85,7 @@ def _expire_right(world: World, index: int, name: str) -> None:
     service = node.services[name]
     node.services[name] = service.with_(suspended=True, announced=False, expired=True)
     if node.agent:
-        event = ev.RightExpired(at_ms=0, service=name, epoch=service.epoch)  # type: ignore[arg-type]
+        event = ev.RightExpired(at_ms=0, service=name, epoch=service.epoch)  # type: ignore[arg-type]  # the small world keeps plain strings
         world.arrive(index, node.incarnation, event)
 
 

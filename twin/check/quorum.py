@@ -84,7 +84,7 @@ def _count_evidence(world: World, index: int, effect: fx.Commit, asked: int) -> 
         lease = world.zk.tree.get(path)
         proves = any(write.path == path for write in effect.writes)
         if proves and lease is not None and lease.owner == effect.session:
-            world.note_evidence(node, (name, "coordination"), lease.data.epoch, asked)  # type: ignore[union-attr]
+            world.note_evidence(node, (name, "coordination"), lease.data.epoch, asked)  # type: ignore[union-attr]  # a lease has an epoch
 
 
 def _read(world: World, index: int, effect: fx.Read, told: bool) -> None:

@@ -77,7 +77,7 @@ def root_of(root: Root, **more: object) -> World:
         "order": root.order,
         **more,
     }
-    world = World(Options(**fields), RememberedBrains(HORIZON_MS))  # type: ignore[arg-type]
+    world = World(Options(**fields), RememberedBrains(HORIZON_MS))  # type: ignore[arg-type]  # checked by the record itself
     for index in range(root.nodes):
         faults.boot(world, index)
     run_fairly(world, lambda: is_served(world), SETTLE_STEPS_MAX)

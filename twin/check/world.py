@@ -138,7 +138,7 @@ class World:
         )
         started = ev.Started(
             at_ms=self.now,
-            boot_id=node.boot_id(),  # type: ignore[arg-type]
+            boot_id=node.boot_id(),  # type: ignore[arg-type]  # the small world names things with plain strings
             session=SessionId(node.session),
             running=running,
             server=node.server,

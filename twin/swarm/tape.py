@@ -85,7 +85,7 @@ def read_tape(path: Path) -> Tape:
         **raw,
         "rack": _found(raw["rack"], file),
         "catalog": _found(raw["catalog"], file),
-        "fault": _in_order(raw.get("fault", ())),  # type: ignore[arg-type]
+        "fault": _in_order(raw.get("fault", ())),  # type: ignore[arg-type]  # checked by the loader
         "why": reason,
     }
     return msgspec.convert(tables, Tape)
@@ -157,4 +157,4 @@ def _found(name: object, file: Path) -> object:
 
 def _in_order(faults: Iterable[Table]) -> list[Table]:
     """The faults in order of their times; those of one time keep theirs."""
-    return sorted(faults, key=lambda fault: fault["at_ms"])  # type: ignore[arg-type,return-value]
+    return sorted(faults, key=lambda fault: fault["at_ms"])  # type: ignore[arg-type,return-value]  # checked by the loader

@@ -41,27 +41,25 @@ class Auditor:
 
     def saw(self, event: AnyEvent, effects: tuple[fx.AnyEffect, ...]) -> None:
         """Take one step: the event and what the machine made of it."""
-        kind = type(event)
-        if kind is BeatAnswered:
-            self._answered(event)  # type: ignore[arg-type]
-        elif kind is OpSucceeded:
-            self._succeeded(event)  # type: ignore[arg-type]
-        elif kind is OpFailed:
-            self._failed(event)  # type: ignore[arg-type]
-        elif kind is SessionOpened or kind is Started:
-            self._closable[event.session] = None  # type: ignore[union-attr]
-        elif kind is RecordsChanged:
-            self._told(event.changes)  # type: ignore[union-attr]
+        if isinstance(event, BeatAnswered):
+            self._answered(event)
+        elif isinstance(event, OpSucceeded):
+            self._succeeded(event)
+        elif isinstance(event, OpFailed):
+            self._failed(event)
+        elif isinstance(event, RecordsChanged):
+            self._told(event.changes)
+        elif isinstance(event, SessionOpened | Started):
+            self._closable[event.session] = None
         for effect in effects:
-            made = type(effect)
-            if made is fx.Commit:
-                self._commits[effect.op] = (event.at_ms, effect)  # type: ignore[union-attr, assignment]
-            elif made is fx.ArmRight:
-                self._arms(effect)  # type: ignore[arg-type]
-            elif made is fx.StartService:
-                self._starts(effect)  # type: ignore[arg-type]
-            elif made is fx.CloseSession:
-                self._closes(effect)  # type: ignore[arg-type]
+            if isinstance(effect, fx.Commit):
+                self._commits[effect.op] = (event.at_ms, effect)
+            elif isinstance(effect, fx.ArmRight):
+                self._arms(effect)
+            elif isinstance(effect, fx.StartService):
+                self._starts(effect)
+            elif isinstance(effect, fx.CloseSession):
+                self._closes(effect)
 
     def _answered(self, event: BeatAnswered) -> None:
         if event.outcome == "ok":
