@@ -68,10 +68,19 @@ def _came_back(act: PowerAct, stated: Stated) -> int:
 
 
 def no_majority_fenced(truth: Truth, nodes: Sequence[NodeSpec], timing: Timing) -> str:
-    """Say when a healthy majority lost its power by order within a short time (rule 8), or ""."""
+    """Say when a healthy majority lost its power by order within a short time (rule 8), or "".
+
+    A node that has joined again since is no part of it.
+    """
     fences = [act for act in truth.power if act.action in _FENCES and act.was == "up" and act.obeyed]
+    joins = [(note.at_ms, note.by) for note in truth.notes if note.kind == "joined"]
     for index, act in enumerate(fences):
-        near = {other.node: 0 for other in fences[: index + 1] if act.at_ms - other.at_ms <= timing.brake_hold_ms}
+        near = {
+            other.node: 0
+            for other in fences[: index + 1]
+            if act.at_ms - other.at_ms <= timing.brake_hold_ms
+            and not any(by == other.node and other.at_ms < at_ms <= act.at_ms for at_ms, by in joins)
+        }
         if 2 * len(near) > len(nodes):
             return f"{len(near)} of {len(nodes)} nodes were power-fenced while running, until {act.at_ms} ms"
     return ""
@@ -114,7 +123,8 @@ def _under_way(act: PowerAct, stated: Stated) -> tuple[int, int]:
     mine = stated.get((act.by, act.node), [])
     begun = [n.at_ms for n in mine if n.kind == "power_ordered" and n.at_ms <= act.at_ms]
     ended = [n.at_ms for n in mine if n.kind in _ENDED and n.at_ms >= act.at_ms]
-    return max(begun, default=act.at_ms), min(ended, default=act.at_ms)
+    over_ms = max(act.at_ms, act.deadline_at_ms)  # after it nobody acts on the order any more, whoever still lives
+    return max(begun, default=act.at_ms), min([*ended, over_ms]) if ended else act.at_ms
 
 
 def blocked_kept(truth: Truth) -> str:
