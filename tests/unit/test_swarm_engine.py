@@ -49,9 +49,18 @@ def found_by(jobs: int, run_one: RunOne, menu: Menu) -> list[Found]:
     return sorted(LocalEngine(jobs, run_one).run(menu, SEEDS), key=lambda found: found.seed)
 
 
+STRANGERS: list[int] = []
+"""What other tests in this process had started before the one that runs."""
+
+
+@pytest.fixture(autouse=True)
+def _strangers() -> None:
+    STRANGERS[:] = [child.pid for child in psutil.Process().children(recursive=True)]
+
+
 def children() -> list[int]:
-    """The processes that this one has started and that are still there."""
-    return [child.pid for child in psutil.Process().children(recursive=True)]
+    """The processes that these tests have started and that are still there."""
+    return [child.pid for child in psutil.Process().children(recursive=True) if child.pid not in STRANGERS]
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 4])
