@@ -4,6 +4,7 @@ There are no generator processes: a callback costs half of a process (docs, perf
 millisecond run in the order in which they were scheduled.
 """
 
+import sys
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import cast
@@ -60,11 +61,15 @@ Handle.callbacks = _FIRE
 
 
 class Kernel:
-    """Time and order of one simulated rack. ``now`` is read-only for everybody else; ``events`` counts calls made."""
+    """Time and order of one simulated rack. ``now`` is read-only for everybody else; ``events`` counts calls made.
+
+    More calls than ``events_max`` are taken for an endless loop.
+    """
 
     def __init__(self) -> None:
         self.now = 0
         self.events = 0
+        self.events_max = sys.maxsize
         self._env = simpy.Environment()
         self._numbers = self._env._eid
         self._queue = cast("list[tuple[int, int, int, Handle]]", self._env._queue)
@@ -85,7 +90,10 @@ class Kernel:
         return handle
 
     def run(self, until_ms: int) -> None:
-        """Make every call due up to and including ``until_ms``; afterwards ``now`` is ``until_ms``."""
+        """Make every call due up to and including ``until_ms``; afterwards ``now`` is ``until_ms``.
+
+        Raises: RuntimeError after more calls than ``events_max``.
+        """
         env, queue = self._env, self._queue
         while queue and queue[0][0] <= until_ms:
             # What env.step() and _fire() do, for our own events: they cannot fail, and nobody waits for them.
@@ -96,6 +104,8 @@ class Kernel:
                 continue
             self.now = at_ms
             self.events += 1
+            if self.events > self.events_max:
+                raise RuntimeError(f"{self.events_max} calls up to {at_ms} ms: an endless loop")
             handle.fn = None
             fn(*handle.args)
         if self.now < until_ms:

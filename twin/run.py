@@ -32,6 +32,8 @@ from twin.world.world import World
 
 SLICE_MS = 1_000
 """The heal phase looks for convergence this often; it has to hold at two looks in a row."""
+EVENTS_FREE, EVENTS_PER_S_MAX = 100_000, 20
+"""A campaign with more events than this, and so many for each node and second, does not end by itself (seen: 1)."""
 PARTS = 200
 """The fault phase reports its progress this often."""
 
@@ -149,6 +151,8 @@ class _Run:
         end_ms = scenario.duration_ms + scenario.heal_ms
         self.injector.arm()
         self.outages.arm()
+        if self.fidelity == "campaign":
+            world.kernel.events_max = EVENTS_FREE + EVENTS_PER_S_MAX * len(world.nodes) * end_ms // 1_000
         world.start()
         first_fault_ms = min([planned.fault.at_ms for planned in scenario.faults], default=scenario.duration_ms)
         if 0 < scenario.settle_ms < first_fault_ms:
