@@ -68,22 +68,29 @@ def _came_back(act: PowerAct, stated: Stated) -> int:
 
 
 def no_majority_fenced(truth: Truth, nodes: Sequence[NodeSpec], timing: Timing) -> str:
-    """Say when a healthy majority lost its power by order within a short time (rule 8), or "".
+    """Say when a healthy majority that had disappeared within a short time lost its power by order (rule 8), or "".
 
     A node that has joined again since is no part of it.
     """
     fences = [act for act in truth.power if act.action in _FENCES and act.was == "up" and act.obeyed]
+    lost_ms = [_lost_ms(truth, act) for act in fences]
     joins = [(note.at_ms, note.by) for note in truth.notes if note.kind == "joined"]
     for index, act in enumerate(fences):
         near = {
             other.node: 0
-            for other in fences[: index + 1]
-            if act.at_ms - other.at_ms <= timing.brake_hold_ms
+            for other, gone_ms in zip(fences[: index + 1], lost_ms, strict=False)
+            if lost_ms[index] - gone_ms <= timing.brake_hold_ms
             and not any(by == other.node and other.at_ms < at_ms <= act.at_ms for at_ms, by in joins)
         }
         if 2 * len(near) > len(nodes):
             return f"{len(near)} of {len(nodes)} nodes were power-fenced while running, until {act.at_ms} ms"
     return ""
+
+
+def _lost_ms(truth: Truth, act: PowerAct) -> int:
+    """When the node that was fenced had been declared lost; the fence itself, if nobody did."""
+    told = [note.at_ms for note in truth.notes if note.kind == "lost" and note.node == act.node]
+    return max([at_ms for at_ms in told if at_ms <= act.at_ms], default=act.at_ms)
 
 
 def brake_respected(truth: Truth, timing: Timing) -> str:

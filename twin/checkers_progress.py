@@ -44,13 +44,12 @@ def served_when_possible(
 
 
 def _calm(truth: Truth, nodes: Sequence[NodeSpec]) -> list[Interval]:
-    """Times in which the same nodes, all but one at most, are healthy and the ensemble has a leader."""
+    """Times in which the same nodes are healthy, all but one at most, and one of them leads the ensemble."""
     well = {node.id: healthy(truth, node.id) for node in nodes}
-    leaderless = [
-        (now.at_ms, then.at_ms if then is not None else truth.end_ms)
-        for now, then in itertools.zip_longest(truth.leaders, truth.leaders[1:])
-        if not now.leader
-    ]
+    leaderless: list[Interval] = []
+    for now, then in itertools.zip_longest(truth.leaders, truth.leaders[1:]):
+        led = (now.at_ms, then.at_ms if then is not None else truth.end_ms)
+        leaderless += without([led], well.get(now.leader, []))
     edges = sorted({0, truth.end_ms, *(edge for spans in well.values() for span in spans for edge in span)})
     steady = []
     for from_ms, to_ms in itertools.pairwise(edges):
