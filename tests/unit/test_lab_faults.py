@@ -32,6 +32,7 @@ WITHOUT_COUNTERPART |= {  # rare behaviours cannot be ordered from a real server
     "boot_slow",
     "boot_twice",
     "clock_slew",
+    "close_hangs",
     "commit_answer_lost",
     "commit_lost",
     "commit_pause",

@@ -37,7 +37,8 @@ N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 DB, VOLUME = ServiceName("mariadb"), VolumeName("mariadb")
 KINDS = (
     "answer_late", "bmc_answer_lost", "bmc_cycle_refused", "bmc_hangs_after", "bmc_order_late", "bmc_order_repeated",
-    "bmc_report_late", "bmc_session_refused", "boot_slow", "boot_twice", "clock_slew", "commit_answer_lost",
+    "bmc_report_late", "bmc_session_refused", "boot_slow", "boot_twice", "clock_slew", "close_hangs",
+    "commit_answer_lost",
     "commit_lost", "commit_pause", "dhcp_offer_lost", "ephemeral_late", "exit_after_healthy", "exit_told_late",
     "fence_answer_lost", "fence_late", "follower_lag", "group_slow", "heartbeats_lost", "lift_answer_lost",
     "link_lopsided", "map_late", "mount_replay_long", "open_answer_lost", "power_on_ignored", "session_moved",
@@ -335,6 +336,18 @@ def test_a_lift_whose_answer_is_lost_has_taken_effect() -> None:
     bare.run(5_000)
     assert isinstance(bare.answer(op)[1], OpFailed)
     assert not bare.world.storage.fenced(victim)
+
+
+def test_a_close_that_hangs_is_given_up_and_proves_nothing() -> None:
+    bare = BareStorage("close_hangs")
+    opened = bare.open()
+    assert isinstance(opened, OpSucceeded)
+    assert isinstance(opened.result, VolumeOpened)
+    op = bare.op()
+    bare.port.submit(fx.CloseVolume(op=op, volume=VOLUME, instance=opened.result.instance, ms_max=2_000), bare.emit)
+    bare.run(5_000)
+    assert isinstance(bare.answer(op)[1], OpFailed)
+    assert VOLUME in bare.world.storage.owners
 
 
 @pytest.mark.parametrize("what", ["probes", "data"])

@@ -21,6 +21,7 @@ from twin.faults.boot_twice import BootTwice
 from twin.faults.clock_drift import ClockDrift
 from twin.faults.clock_jump import ClockJump
 from twin.faults.clock_slew import ClockSlew
+from twin.faults.close_hangs import CloseHangs
 from twin.faults.commit_answer_lost import CommitAnswerLost
 from twin.faults.commit_lost import CommitLost
 from twin.faults.commit_pause import CommitPause
@@ -97,6 +98,7 @@ FAULTS: dict[str, type[Fault]] = {
     "bmc_slow": BmcSlow,
     "boot_slow": BootSlow,
     "boot_twice": BootTwice,
+    "close_hangs": CloseHangs,
     "clock_drift": ClockDrift,
     "clock_jump": ClockJump,
     "clock_slew": ClockSlew,

@@ -18,6 +18,7 @@ QuirkName = Literal[
     "bmc_session_refused",
     "boot_slow",
     "boot_twice",
+    "close_hangs",
     "commit_answer_lost",
     "commit_lost",
     "commit_pause",
