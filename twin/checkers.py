@@ -171,6 +171,18 @@ CHECKERS: tuple[Checker, ...] = (
         find=_plain(rights.no_wrong("closed_after_mark")),
     ),
     Checker(
+        name="stopped_before_new_session",
+        rule="5",
+        text="nothing that was started under an old session runs when the first write on a new one goes out",
+        find=_plain(rights.no_wrong("stopped_before_new_session")),
+    ),
+    Checker(
+        name="orders_dated_from_commit",
+        rule="9",
+        text="the deadline of a power order counts from the question for its commit",
+        find=_plain(rights.no_wrong("orders_dated_from_commit")),
+    ),
+    Checker(
         name="early_close_has_proof",
         rule="10",
         text="a session is closed early only on a BMC's word, and never one that was opened since",

@@ -141,6 +141,14 @@ def a_session_is_closed_unmarked(truth: Truth) -> None:
     truth.wrongs.append(Wrong(at_ms=5, node=N1, checker="closed_after_mark", text="session 7 was to be closed"))
 
 
+def a_service_outlives_its_session(truth: Truth) -> None:
+    truth.wrongs.append(Wrong(at_ms=5, node=N1, checker="stopped_before_new_session", text="db: ran on"))
+
+
+def an_order_is_good_for_too_long(truth: Truth) -> None:
+    truth.wrongs.append(Wrong(at_ms=5, node=N1, checker="orders_dated_from_commit", text="an order to n2"))
+
+
 # -- early_close_has_proof ---
 
 
@@ -213,6 +221,8 @@ CASES: tuple[tuple[str, History, tuple[History, ...]], ...] = (
     ("gave_up_for_somebody", another_reads_the_volume, (nobody_reads_the_volume,)),
     ("rights_have_evidence", nothing_is_wrong, (a_right_is_too_long,)),
     ("closed_after_mark", nothing_is_wrong, (a_session_is_closed_unmarked,)),
+    ("stopped_before_new_session", nothing_is_wrong, (a_service_outlives_its_session,)),
+    ("orders_dated_from_commit", nothing_is_wrong, (an_order_is_good_for_too_long,)),
     ("early_close_has_proof", a_proof_comes_first, (no_proof_at_all, the_node_is_back_since)),
     ("waits_after_early_close", it_waits, (it_does_not_wait,)),
     ("brake_has_reason", most_are_gone, (just_a_third_is_gone,)),

@@ -14,10 +14,11 @@ from core.events import (
     OpSucceeded,
     ReadBack,
     RecordsChanged,
+    ServiceExited,
     SessionOpened,
     Started,
 )
-from core.ids import Epoch, NodeId, OpId, ServiceName, SessionId
+from core.ids import NO_SESSION, Epoch, NodeId, OpId, ServiceName, SessionId
 from core.records import LEASES, POWER, Change, LeaseRecord, MemberRecord, PowerRecord
 from core.specs import ServiceSpec, Timing
 
@@ -31,7 +32,12 @@ class Auditor:
     def __init__(self, node: NodeId, services: tuple[ServiceSpec, ...], timing: Timing, complain: Complain) -> None:
         self._node = node
         self._limits = {s.name: timing.fresh_ms if s.volume else timing.coordination_ms for s in services}
+        self._power_ms_max = timing.power_ms_max
         self._complain = complain
+        self._session = NO_SESSION
+        self._running: dict[tuple[ServiceName, Epoch], SessionId] = {}
+        self._under_way: dict[OpId, tuple[ServiceName, Epoch, bool]] = {}  # starts (True) and stops
+        self._ordered: dict[str, int] = {}
         self._commits: dict[OpId, tuple[int, fx.Commit]] = {}
         self._beats: dict[tuple[ServiceName, Epoch], int] = {}
         self._leases: dict[ServiceName, int] = {}
@@ -50,16 +56,29 @@ class Auditor:
         elif isinstance(event, RecordsChanged):
             self._told(event.changes)
         elif isinstance(event, SessionOpened | Started):
-            self._closable[event.session] = None
+            self._opened(event)
+        elif isinstance(event, ServiceExited):
+            self._running.pop((event.service, event.epoch), None)
         for effect in effects:
             if isinstance(effect, fx.Commit):
+                self._writes(effect)
                 self._commits[effect.op] = (event.at_ms, effect)
             elif isinstance(effect, fx.ArmRight):
                 self._arms(effect)
             elif isinstance(effect, fx.StartService):
                 self._starts(effect)
+            elif isinstance(effect, fx.StopService):
+                self._under_way[effect.op] = (effect.service, effect.epoch, False)
             elif isinstance(effect, fx.CloseSession):
                 self._closes(effect)
+            elif isinstance(effect, fx.PowerOrder):
+                self._orders(effect)
+
+    def _opened(self, event: SessionOpened | Started) -> None:
+        self._closable[event.session] = None
+        self._session = event.session
+        if isinstance(event, Started):
+            self._running = {(one.service, one.epoch): event.session for one in event.running if one.epoch}
 
     def _answered(self, event: BeatAnswered) -> None:
         if event.outcome == "ok":
@@ -71,6 +90,11 @@ class Auditor:
             self._told(event.result.changes)
         elif event.op in self._commits:
             self._committed(*self._commits.pop(event.op))
+        elif event.op in self._under_way:
+            service, epoch, started = self._under_way.pop(event.op)
+            self._running.pop((service, epoch), None)
+            if started and epoch:
+                self._running[(service, epoch)] = self._session
 
     def _failed(self, event: OpFailed) -> None:
         """An unanswered claim that a read-back shows to have worked is evidence as of when it was asked for."""
@@ -97,6 +121,7 @@ class Auditor:
             elif write.path.startswith(POWER) and isinstance(write, fx.Put | fx.Create):
                 if isinstance(write.data, PowerRecord):
                     self._closable[write.data.closed_session] = None
+                    self._ordered[write.path[len(POWER) + 1 :]] = asked_ms
 
     def _arms(self, effect: fx.ArmRight) -> None:
         self._armed[(effect.service, effect.epoch)] = None
@@ -107,6 +132,7 @@ class Auditor:
             self._complain("rights_have_evidence", f"{effect.service}: a right {over_ms} ms longer than its evidence")
 
     def _starts(self, effect: fx.StartService) -> None:
+        self._under_way[effect.op] = (effect.service, effect.epoch, True)
         singleton = effect.epoch != Epoch(0)
         if singleton and (effect.service, effect.epoch) not in self._armed:
             self._complain("rights_have_evidence", f"{effect.service}: started with no right armed outside the agent")
@@ -114,3 +140,14 @@ class Auditor:
     def _closes(self, effect: fx.CloseSession) -> None:
         if effect.session not in self._closable:
             self._complain("closed_after_mark", f"session {effect.session} was to be closed before that was on record")
+
+    def _writes(self, effect: fx.Commit) -> None:
+        old = [name for (name, _), session in self._running.items() if session != effect.session]
+        if old and effect.session == self._session:
+            self._complain("stopped_before_new_session", f"{old[0]}: ran on while the new session was written on")
+
+    def _orders(self, effect: fx.PowerOrder) -> None:
+        asked_ms = self._ordered.get(effect.node)
+        if asked_ms is not None and effect.deadline_ms > asked_ms + self._power_ms_max:
+            over_ms = effect.deadline_ms - asked_ms - self._power_ms_max
+            self._complain("orders_dated_from_commit", f"an order to {effect.node} is good for {over_ms} ms too long")
