@@ -132,10 +132,7 @@ def release(b: Brain, s: Singleton) -> None:
     released = term.released
     if clean and s.recorded and s.instance is not None:
         released = (*released, s.instance)
-    before = s.previous
-    calm = s.ran or before is None or before.stopped  # else an earlier holder's clock may still run (rule 7)
-    if b.specs[s.name].volume:
-        calm = b.now >= s.admit_at_ms  # else the evidence of whom we fenced may still count (rule 5)
+    calm = _nobody_still_believes(b, s)
     after = replace_term(term, released=released, stopped=clean and calm, unclean=not (clean and calm), serving=False)
     writes: tuple[fx.Write, ...] = (term_put(s, after), fx.Remove(path=lease_path(s.name), version=0))
     if s.ending is Ending.GIVE_UP:
@@ -144,6 +141,16 @@ def release(b: Brain, s: Singleton) -> None:
         member = fx.Put(path=b.own_member_path(), data=wanted_member(b), version=b.state.member_version)
         writes = (*writes, member)
     s.op = b.commit(ME, s.name, "release", writes)
+
+
+def _nobody_still_believes(b: Brain, s: Singleton) -> bool:
+    """Whether every holder before us has stopped by its own clock, so that the next one need not wait for that.
+
+    With a volume the evidence of whom we fenced must have run out (rule 5), without one the clock before us (rule 7).
+    """
+    if b.specs[s.name].volume:
+        return b.now >= s.admit_at_ms
+    return s.ran or s.previous is None or s.previous.stopped
 
 
 def on_released(b: Brain, s: Singleton, versions: tuple[int, ...]) -> None:
@@ -181,10 +188,10 @@ def _idle(b: Brain, s: Singleton, trigger: str) -> None:
     b.state.singletons[s.name] = Singleton(name=s.name, starts_failed=s.starts_failed, last_epoch=s.epoch)
 
 
-def watch_for_stall(b: Brain, s: Singleton, since_ms: int = -1) -> None:
-    """Make sure that a holder without progress since then, or from now on, is noticed."""
+def watch_for_stall(b: Brain, s: Singleton, since_ms: int) -> None:
+    """Make sure that a holder without progress since then (own clock) is noticed."""
     if f"stall/{s.name}" not in b.state.timers:
-        b.timer(f"stall/{s.name}", max(b.now, (since_ms if since_ms >= 0 else b.now) + b.timing.stall_ms))
+        b.timer(f"stall/{s.name}", max(b.now, since_ms + b.timing.stall_ms))
 
 
 def on_stall_timer(b: Brain, s: Singleton) -> None:
@@ -205,7 +212,7 @@ def on_stall_timer(b: Brain, s: Singleton) -> None:
     elif b.joined and b.storage_elsewhere(s.name):
         if s.stayed:  # the storage is back for others only now: it may be back for us in a moment
             s.stayed = False
-            watch_for_stall(b, s)
+            watch_for_stall(b, s, b.now)
         else:
             end(b, s, Ending.GIVE_UP, f"no progress while {s.state}")
     else:

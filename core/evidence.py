@@ -170,7 +170,7 @@ def withdraw(b: Brain, s: Singleton) -> None:
     b.note("withdrawn", s.name, epoch=s.epoch)
     b.emit(fx.WithdrawAddress(service=s.name, epoch=s.epoch))
     b.emit(fx.SuspendService(service=s.name, epoch=s.epoch))
-    ending.watch_for_stall(b, s)
+    ending.watch_for_stall(b, s, b.now)
 
 
 def on_term(b: Brain, s: Singleton, term: TermRecord, version: int) -> None:

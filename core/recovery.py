@@ -271,8 +271,8 @@ def _commit_orders(b: Brain, domain: DomainId, work: DomainWork, taken: list[Slo
         power = ward.power or PowerRecord()
         order = msgspec.structs.replace(power, generation=power.generation + 1, action=ward.action, by=b.me.id)
         state = after(record.state, "power_ordered")
-        tried = record.attempts + (not ward.failures)  # without mains, or a BMC, nothing boots: that is no attempt
-        new = msgspec.structs.replace(record, state=state, attempts=tried, reason=f"power {ward.action}")
+        attempts = record.attempts if ward.failures else record.attempts + 1  # nothing boots without mains or a BMC
+        new = msgspec.structs.replace(record, state=state, attempts=attempts, reason=f"power {ward.action}")
         slots.append(Slot(node=ward.node, generation=order.generation, fence=ward.fence))
         path = power_path(ward.node)
         create, put = fx.Create(path=path, data=order), fx.Put(path=path, data=order, version=ward.power_version)

@@ -95,14 +95,14 @@ def _won(b: Brain, s: Singleton) -> None:
     b.note("claimed", s.name, epoch=s.epoch)
     volume = b.specs[s.name].volume
     s.progress_at_ms = b.now
-    ending.watch_for_stall(b, s)
+    ending.watch_for_stall(b, s, b.now)
+    if volume and s.previous is not None and s.previous.unclean:
+        s.admit_at_ms = b.now + b.timing.admission_ms
     if s.ending is not Ending.NONE:
         ending.leave_claim(b, s)
     elif volume:
         move(s, "won", b.now)
         s.to_fence = list(held_term(s).unfenced)
-        if s.previous is not None and s.previous.unclean:
-            s.admit_at_ms = b.now + b.timing.admission_ms
         fence_next(b, s)
     else:
         move(s, "won_without_volume", b.now)
@@ -306,7 +306,7 @@ def _adopted(b: Brain, s: Singleton) -> None:
     evidence.beat_coordination(b, s)
     if s.instance is not None:
         evidence.beat_storage(b, s)
-    ending.watch_for_stall(b, s)
+    ending.watch_for_stall(b, s, b.now)
     if s.starts_failed:
         move(s, "confirmed_but_exited", b.now)
         start(b, s)

@@ -204,7 +204,7 @@ CHECKERS: tuple[Checker, ...] = (
         name="no_needless_wait",
         rule="7",
         text="a service without a volume starts at once after a plain expiry",
-        find=lambda truth, setup: progress.no_needless_wait(truth, setup.services, setup.timing),
+        find=lambda truth, setup: rights.no_needless_wait(truth, setup.services, setup.timing),
     ),
 )
 

@@ -1,12 +1,13 @@
-"""Checkers of progress: where nothing is in the way the rack serves; nobody stops, waits or gives up for nothing."""
+"""Checkers of progress: where nothing is in the way the rack serves, and nobody stops or gives up for nothing."""
 
 import itertools
 import re
 from collections.abc import Sequence
 
-from core.ids import Epoch, NodeId, ServiceName
+from core.ids import NodeId, ServiceName
 from core.specs import NodeSpec, ServiceSpec, Timing
 from trial.marks import FaultMark, NoteMark, Span
+from trial.measures import end_of
 from twin.checkers_serving import Interval, healthy, without
 from twin.truth import Truth
 
@@ -34,7 +35,7 @@ def served_when_possible(
         if spec.run != "singleton":
             continue
         bound_ms = SERVE_MS + timing.stall_ms + 3 * timing.session_timeout_ms + _start_ms(spec, specs)
-        acted = [(s.from_ms, _end(s, truth)) for s in truth.acting.all if s.service == spec.name]
+        acted = [(s.from_ms, end_of(s.to_ms, truth.end_ms)) for s in truth.acting.all if s.service == spec.name]
         excused = ("nowhere", "service_failed", "needs_wait", "stayed")
         told = [note.at_ms for note in truth.notes if note.service == spec.name and note.kind in excused]
         for from_ms, to_ms in without(calm, acted):
@@ -75,16 +76,16 @@ def agent_is_not_its_services(truth: Truth, services: Sequence[ServiceSpec], tim
     volumes = {spec.name for spec in services if spec.volume}
     for node, down_ms, up_ms in _agent_restarts(truth):
         until_ms = up_ms + timing.session_timeout_ms
-        others = [f for f in truth.faults if f.fault != "agent_crash" and _touches(f, down_ms, until_ms)]
+        others = [f for f in truth.faults if f.fault != "agent_crash" and touches(f, down_ms, until_ms)]
         again = sum(down_ms - CALM_MS <= f.from_ms <= until_ms for f in truth.faults if f.fault == "agent_crash")
         if others or again != 1 or until_ms > truth.end_ms:
             continue
         reads = node in _readers(truth, down_ms, 0)  # without the storage the agent's own beats are all its evidence
         for span in truth.acting.all:
             kept_ms = timing.session_timeout_ms // (2 if span.service in volumes else 3)
-            acts = span.node == node and span.from_ms < down_ms < _end(span, truth) < until_ms
+            acts = span.node == node and span.from_ms < down_ms < end_of(span.to_ms, truth.end_ms) < until_ms
             lasts = reads or span.service not in volumes
-            if acts and lasts and up_ms - down_ms <= kept_ms and not _said(truth, span, down_ms, until_ms):
+            if acts and lasts and up_ms - down_ms <= kept_ms and not _has_own_reason(truth, span, down_ms, until_ms):
                 return (
                     f"{span.service}: stopped on {node} at {span.to_ms} ms, although only the agent was away, "
                     f"from {down_ms} to {up_ms} ms"
@@ -106,11 +107,12 @@ def _agent_restarts(truth: Truth) -> list[tuple[NodeId, int, int]]:
     return found
 
 
-def _touches(fault: FaultMark, from_ms: int, to_ms: int) -> bool:
+def touches(fault: FaultMark, from_ms: int, to_ms: int) -> bool:
+    """Say whether a fault lasted at some moment between the two, or within CALM_MS of it."""
     return fault.from_ms <= to_ms + CALM_MS and (fault.to_ms < 0 or fault.to_ms >= from_ms - CALM_MS)
 
 
-def _said(truth: Truth, span: Span, from_ms: int, to_ms: int) -> bool:
+def _has_own_reason(truth: Truth, span: Span, from_ms: int, to_ms: int) -> bool:
     """Whether the service failed by itself or was meant to go."""
     kinds = ("service_failed", "draining", "released", "handed_over")
     return any(
@@ -178,51 +180,3 @@ def brake_has_reason(truth: Truth) -> str:
         if share is not None and int(share[1]) * 3 <= int(share[2]):
             return f"{note.by} engaged its brake at {note.at_ms} ms: {note.detail}"
     return ""
-
-
-def no_needless_wait(truth: Truth, services: Sequence[ServiceSpec], timing: Timing) -> str:
-    """Say which service without a volume waited although its last holder's session had plainly expired (rule 7), or "".
-
-    Judged where a BMC said that the last holder was not off, and nothing else touched the new one.
-    """
-    names = {spec.name for spec in services if spec.run == "singleton" and not spec.volume}
-    wait_ms = timing.no_volume_wait_ms
-    for claim in truth.notes:
-        if claim.kind != "claimed" or claim.service not in names or claim.epoch < 2:
-            continue
-        began = [
-            change.at_ms
-            for change in truth.services
-            if (change.service, change.node, change.epoch) == (claim.service, claim.by, claim.epoch)
-            and change.action == "starting"
-        ]
-        late = bool(began) and wait_ms - 100 <= began[0] - claim.at_ms <= wait_ms + 200
-        if late and _plainly_expired(truth, claim, timing):
-            return f"{claim.service}: {claim.by} waited {began[0] - claim.at_ms} ms after its claim at {claim.at_ms} ms"
-    return ""
-
-
-def _plainly_expired(truth: Truth, claim: NoteMark, timing: Timing) -> bool:
-    """Whether the holder before served, was found not to be off, and did not let go by itself."""
-    last = Epoch(claim.epoch - 1)
-    held = [span.node for span in truth.acting.all if span.service == claim.service and span.epoch == last]
-    if not held:
-        return False
-    since_ms = claim.at_ms - CALM_MS - 3 * timing.session_timeout_ms
-    about = [n for n in truth.notes if since_ms <= n.at_ms <= claim.at_ms and held[-1] in (n.node, n.by)]
-    told = {note.kind for note in about}
-    gone = {"early_close", "released", "released_unclean", "gave_up", "handed_over", "session_lost", "joined"}
-    odd = [f for f in truth.faults if f.fault.startswith("bmc_") or claim.by in f.nodes]
-    joined = [n.at_ms for n in truth.notes if n.kind == "joined" and n.by == held[-1] and n.at_ms < claim.at_ms]
-    back_ms = joined[-1] if joined else 0
-    proved = any(proof.node == held[-1] and back_ms <= proof.at_ms <= claim.at_ms for proof in truth.proofs)
-    return (
-        "not_off" in told
-        and not proved
-        and not told & gone
-        and not any(_touches(f, since_ms, claim.at_ms) for f in odd)
-    )
-
-
-def _end(span: Span, truth: Truth) -> int:
-    return truth.end_ms if span.to_ms < 0 else span.to_ms

@@ -32,9 +32,9 @@ from twin.world.world import World
 
 SLICE_MS = 1_000
 """The heal phase looks for convergence this often; it has to hold at two looks in a row."""
-EVENTS_FREE, EVENTS_PER_S_MAX = 3_000_000, 20
+EVENTS_FREE, EVENTS_PER_S_MAX = 700_000, 20
 """A campaign with more events than this, and so many for each node and second, does not end by itself (seen: 1; a fault
-that watches every millisecond for its moment takes a million)."""
+that watches for the moment of an order looks every millisecond)."""
 PARTS = 200
 """The fault phase reports its progress this often."""
 

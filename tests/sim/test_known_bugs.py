@@ -5,27 +5,16 @@ fail, so that a scenario that no longer shows anything is noticed.
 """
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.mutants.hunt import ROOT, copy_tree
+from tests.mutants.hunt import copy_tree
+from tests.sim.changed_tree import Change, broken_in, changed
 
 SERIAL_MS_MAX = 30_000
 """How long after the loss of several nodes the power order of the last one may go out: four timers of a session."""
-
-
-class Change(msgspec.Struct, frozen=True):
-    """One textual change of a file: ``old`` occurs exactly once in it and becomes ``new``."""
-
-    file: str
-    old: str
-    new: str
 
 
 class KnownBug(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,19 +136,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return to
 
 
-def broken_in(tree: Path, scenario: str) -> list[str]:
-    """Run a scenario in a tree; name everything that is broken."""
-    journal = tree / "journal.jsonl"
-    command = [sys.executable, "-m", "twin.cli", "run", f"scenarios/{scenario}", "--json", "--journal", str(journal)]
-    environment = dict(os.environ, PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
-    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout, done.stderr
-    outcome = json.loads(done.stdout)
-    found = [check["name"] for check in outcome["checks"] if not check["ok"]]
-    found += [wish["name"] for wish in outcome["expectations"] if not wish["ok"]]
-    found += ["convergence"] if outcome["pending"] else []
-    found += ["crash"] if outcome["crash"] else []
-    if scenario == "known-serial-fencing" and last_order_ms(journal) > 60_000 + SERIAL_MS_MAX:
+def broken(tree: Path, scenario: str) -> list[str]:
+    """What is broken in a scenario, its expectations and, for one of them, how soon the last order went out."""
+    found = broken_in(tree, scenario)
+    if scenario == "known-serial-fencing" and last_order_ms(tree / "journal.jsonl") > 60_000 + SERIAL_MS_MAX:
         found.append("side by side")
     return found
 
@@ -177,17 +157,10 @@ def last_order_ms(journal: Path) -> int:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.scenario)
 def test_the_core_passes_where_another_system_failed(bug: KnownBug, tree: Path) -> None:
-    assert broken_in(tree, bug.scenario) == []
+    assert broken(tree, bug.scenario) == []
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.scenario)
 def test_with_the_published_failure_brought_back_the_scenario_fails(bug: KnownBug, tree: Path) -> None:
-    try:
-        for change in bug.back:
-            source = (tree / change.file).read_text()
-            assert source.count(change.old) == 1, change.file
-            (tree / change.file).write_text(source.replace(change.old, change.new))
-        assert bug.broken in broken_in(tree, bug.scenario)
-    finally:
-        for change in bug.back:
-            shutil.copy(ROOT / change.file, tree / change.file)
+    with changed(tree, bug.back):
+        assert bug.broken in broken(tree, bug.scenario)

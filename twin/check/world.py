@@ -103,11 +103,6 @@ class World:
     def domain_of(self, name: str) -> DomainId:
         return self.options.node_spec(self.index_of(name)).power_domain
 
-    def spec_has_volume(self, service: str) -> bool:
-        return service in self.volumes
-
-    # -- what clients see ----------------------------------------------------------------------------------------------
-
     def serves(self, node: Node, service: str) -> bool:
         """Whether a client of the service could be answered by this node now."""
         found = node.services.get(service)

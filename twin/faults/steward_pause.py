@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 from core.ids import NO_NODE, NodeId
-from core.records import PowerRecord, power_path
+from core.records import Lifecycle, NodeRecord, PowerRecord, node_path, power_path
 from formats.load import Ms
 from twin.faults.base import Fault, Strike
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _LOOK_MS = 50
 _COMMIT_MS = 1
 """The answer to a commit takes longer than this, so a pause comes between the commit and its answer."""
+_CALM_MS = 20
+"""How often to look while the node is well: its loss is committed, and its BMC asked, long before it is ordered."""
 
 
 class StewardPause(Fault, frozen=True, kw_only=True):
@@ -54,7 +56,9 @@ def _watch(world: "World", strike: Strike, ward: NodeId, before: PowerRecord) ->
     if order.generation > before.generation:
         _pause(world, strike, order.by)
     else:
-        world.kernel.after(_COMMIT_MS, _watch, world, strike, ward, before)
+        record = world.record(NodeRecord, node_path(ward))
+        well = record is not None and record.state in (Lifecycle.JOINED, Lifecycle.SUSPECT)
+        world.kernel.after(_CALM_MS if well else _COMMIT_MS, _watch, world, strike, ward, before)
 
 
 def _order(world: "World", ward: NodeId) -> PowerRecord:

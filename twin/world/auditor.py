@@ -98,6 +98,7 @@ class Auditor:
 
     def _failed(self, event: OpFailed) -> None:
         """An unanswered claim that a read-back shows to have worked is evidence as of when it was asked for."""
+        self._under_way.pop(event.op, None)
         asked_ms, commit = self._commits.pop(event.op, (0, None))
         for write in commit.writes if commit is not None else ():
             if isinstance(write, fx.Create) and write.path.startswith(LEASES):
