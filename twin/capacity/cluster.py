@@ -1,0 +1,58 @@
+"""A cluster to plan for, from whatever source: its storage as Ceph places it, and the servers around it."""
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from twin.crush.osdmap import OsdMap
+
+
+class Osd(msgspec.Struct, frozen=True, kw_only=True):
+    """One storage daemon's disk. ``used_bytes``: all that is on it; ``overhead_bytes``: what no pool has put there."""
+
+    id: int
+    host: str
+    kind: Literal["hdd", "ssd", "nvme"]
+    size_bytes: int
+    used_bytes: int = 0
+    overhead_bytes: int = 0
+    model: str = ""
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """One server. What a source does not tell is None (a Ceph cluster knows no cores, no power and no price)."""
+
+    name: str
+    rack: str | None = None
+    pdu: str | None = None
+    cores: int | None = None
+    memory_bytes: int | None = None
+    storage_mbit_per_s: int | None = None
+    price: float | None = None
+    watts: float | None = None
+
+
+class PoolUse(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """What lies in one pool, by placement group.
+
+    ``pg_bytes`` and ``pg_objects``: int64 arrays, shape (pg_num,): what users stored, each object counted once. Zeros
+    for a cluster that is still empty.
+    """
+
+    pool: int
+    pg_bytes: npt.NDArray[np.int64]
+    pg_objects: npt.NDArray[np.int64]
+
+
+class Cluster(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """A cluster at one moment. ``source``: its file or folder, for messages. Hosts by name, OSDs by id."""
+
+    name: str
+    source: str
+    osdmap: OsdMap
+    osds: tuple[Osd, ...]
+    hosts: tuple[Host, ...]
+    uses: tuple[PoolUse, ...]
+    currency: str = "EUR"

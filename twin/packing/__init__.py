@@ -1,0 +1,1 @@
+"""How many virtual machines fit: Nova-like scheduling, packing heuristics, and how good they could get."""
