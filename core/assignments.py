@@ -87,7 +87,9 @@ Solvers = dict[tuple[tuple[ServiceSpec, ...], tuple[NodeSpec, ...]], Solver]
 class Assignments:
     """One machine's members and pins, and where the services should run with them."""
 
-    __slots__ = ("_asked", "_asked_key", "_candidates", "_changed", "_key", "_offers", "_pins", "_solver", "_was")
+    __slots__ = (
+        "_asked", "_asked_key", "_candidates", "_changed", "_key", "_offers", "_pins", "_ranks", "_solver", "_was",
+    )  # fmt: skip
 
     def __init__(
         self, services: tuple[ServiceSpec, ...], shared: Solvers, inventory: tuple[NodeSpec, ...] = ()
@@ -101,6 +103,7 @@ class Assignments:
         self._key = self._was = self._asked_key = 0
         self._asked: dict[str, tuple[NodeId, ...]] = {}
         self._candidates: dict[tuple[str, int], tuple[NodeId, ...]] = {}
+        self._ranks: dict[tuple[str, NodeId, int], int | None] = {}
         self._changed: dict[NodeId, None] = {}
 
     def set_member(self, member: MemberRecord) -> None:
@@ -144,7 +147,11 @@ class Assignments:
 
     def rank(self, service: ServiceName, node: NodeId, k: int = 4) -> int | None:
         """Return where a node stands among the candidates; see ``Placement.rank``."""
-        return self._placement().rank(service, node, k)
+        self._forget_answers()
+        asked = (service, node, k)
+        if asked not in self._ranks:
+            self._ranks[asked] = self._placement().rank(service, node, k)
+        return self._ranks[asked]
 
     def _forget_answers(self) -> None:
         """Drop what was asked before the last change: the answers depend on nothing but what ``_key`` names."""
@@ -152,6 +159,7 @@ class Assignments:
             self._asked_key = self._key
             self._asked.clear()
             self._candidates.clear()
+            self._ranks.clear()
 
     def _placement(self) -> Placement:
         """The placement for our input; O(changes) unless another machine has moved the solver elsewhere."""

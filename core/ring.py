@@ -1,6 +1,6 @@
 """Stewardship: which member looks after which node, and who owns a named duty, on a consistent-hash ring."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 
 from core.hashing import digest
@@ -21,39 +21,48 @@ class Ring:
     def __init__(self) -> None:
         self._known: list[Place] = []
         self._members: list[Place] = []
+        self._is_known: dict[NodeId, None] = {}
+        self._is_member: dict[NodeId, None] = {}
 
     def load(self, ids: Iterable[NodeId], members: Iterable[NodeId]) -> None:
         """Replace everything: the known ids and which of them are members (members need not be repeated in ids)."""
         chosen = dict.fromkeys(members)
         self._members = sorted(_place(node) for node in chosen)
         self._known = sorted(_place(node) for node in {**dict.fromkeys(ids), **chosen})
+        self._is_member = chosen
+        self._is_known = {node: None for _, node in self._known}
 
     def add(self, node: NodeId, member: bool) -> None:
         """Make ``node`` known and set whether it is a member; adding it again only sets that."""
-        _insert(self._known, _place(node))
+        self._know(node)
         self.set_member(node, member)
 
     def remove(self, node: NodeId) -> None:
         """Forget ``node``; an unknown one is ignored."""
-        _delete(self._known, _place(node))
-        _delete(self._members, _place(node))
+        self.set_member(node, False)
+        if node in self._is_known:
+            del self._is_known[node]
+            _delete(self._known, _place(node))
 
     def set_member(self, node: NodeId, member: bool) -> None:
         """Set whether ``node`` is a member; an unknown node becomes known when it becomes a member."""
-        place = _place(node)
-        if not member:
-            _delete(self._members, place)
+        if member is (node in self._is_member):
             return
-        _insert(self._known, place)
-        _insert(self._members, place)
+        if member:
+            self._know(node)
+            self._is_member[node] = None
+            insort(self._members, _place(node))
+        else:
+            del self._is_member[node]
+            _delete(self._members, _place(node))
 
     def is_known(self, node: NodeId) -> bool:
         """Tell whether ``node`` is on the ring."""
-        return _holds(self._known, _place(node))
+        return node in self._is_known
 
     def is_member(self, node: NodeId) -> bool:
         """Tell whether ``node`` is a member."""
-        return _holds(self._members, _place(node))
+        return node in self._is_member
 
     def steward_of(self, node: NodeId) -> NodeId:
         """Return the next member after ``node`` other than itself, ``NO_NODE`` if there is none. O(log n)."""
@@ -93,6 +102,11 @@ class Ring:
             return first <= place < mine
         return place >= first or place < mine
 
+    def _know(self, node: NodeId) -> None:
+        if node not in self._is_known:
+            self._is_known[node] = None
+            insort(self._known, _place(node))
+
     def _next_member(self, place: Place) -> NodeId:
         if not self._members:
             return NO_NODE
@@ -108,18 +122,5 @@ def _place(node: NodeId) -> Place:
     return digest(node), node
 
 
-def _holds(places: list[Place], place: Place) -> bool:
-    at = bisect_left(places, place)
-    return at < len(places) and places[at] == place
-
-
-def _insert(places: list[Place], place: Place) -> None:
-    at = bisect_left(places, place)
-    if at == len(places) or places[at] != place:
-        places.insert(at, place)
-
-
 def _delete(places: list[Place], place: Place) -> None:
-    at = bisect_left(places, place)
-    if at < len(places) and places[at] == place:
-        del places[at]
+    del places[bisect_left(places, place)]

@@ -11,12 +11,16 @@ DiskKind = Literal["hdd", "ssd", "nvme"]
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
-    """One disk. ``osd`` disks carry storage, ``system`` disks the operating system and ZooKeeper's log."""
+    """One disk. ``osd`` disks carry storage, ``system`` disks the operating system and ZooKeeper's log.
+
+    ``price``: of this one disk in the rack file's currency, None where the file says nothing.
+    """
 
     model: str
     kind: DiskKind
     role: Literal["system", "osd"]
     size_bytes: int
+    price: float | None = None
 
 
 class Nic(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +35,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """One machine. ``switches``: those it is cabled to (it is on the network while one of them and its link is up).
 
     ``plugged`` is False for a server that is carried in later (fault ``new_node``); it has no power until then.
+    ``bare_price``: without its disks, in the rack file's currency; ``watts``: drawn in all. None: the file says nothing.
     """
 
     spec: NodeSpec
@@ -39,6 +44,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     nics: tuple[Nic, ...] = ()
     plugged: bool = True
     model: str = ""
+    bare_price: float | None = None
+    watts: float | None = None
+
+    @property
+    def price(self) -> float | None:
+        """What the server and its disks cost together; None if the file prices none of them."""
+        prices = [price for price in (self.bare_price, *(disk.price for disk in self.disks)) if price is not None]
+        return sum(prices) if prices else None
 
     @property
     def id(self) -> NodeId:
@@ -69,12 +82,13 @@ class Pdu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RackFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A rack (or several, a cell), with ``nodes`` in order of their ids."""
+    """A rack (or several, a cell), with ``nodes`` in order of their ids. Prices are in ``currency``."""
 
     name: str
     nodes: tuple[Server, ...]
     pdus: tuple[Pdu, ...]
     switches: tuple[Switch, ...]
+    currency: str = "EUR"
 
     @property
     def node_ids(self) -> tuple[NodeId, ...]:

@@ -21,14 +21,19 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=NODES_MAX)]
 
 
+Price = Annotated[float, msgspec.Meta(ge=0, le=1_000_000_000)]
+Currency = Annotated[str, msgspec.Meta(pattern=r"\A[A-Z]{3}\Z", description="three capital letters such as EUR")]
+
+
 class DiskTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``count`` equal disks of a template."""
+    """``count`` equal disks of a template, each at ``price``."""
 
     model: str
     kind: DiskKind
     size_gb: Positive
     role: Literal["system", "osd"] = "osd"
     count: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    price: Price | None = None
 
 
 class NicTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,12 +46,14 @@ class NicTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of one model of server."""
+    """The parts of one model of server. ``price``: without its disks; ``watts``: drawn by all of it."""
 
     cores: Annotated[int, msgspec.Meta(ge=1, le=4_096)]
     memory_gib: Annotated[int, msgspec.Meta(ge=1, le=65_536)]
     model: str = ""
     weight: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+    price: Price | None = None
+    watts: Annotated[float, msgspec.Meta(ge=0, le=100_000)] | None = None
     disk: tuple[DiskTable, ...] = ()
     nic: tuple[NicTable, ...] = ()
 
@@ -102,6 +109,7 @@ class RackTables(msgspec.Struct, frozen=True, kw_only=True):
     """A whole file of ``racks/``."""
 
     name: Name
+    currency: Currency = "EUR"
     template: dict[str, Template] = {}
     pdu: tuple[PduTable, ...] = ()
     switch: tuple[SwitchTable, ...] = ()
@@ -141,6 +149,7 @@ def assemble(tables: RackTables, problems: Problems) -> RackFile:
         nodes=tuple(sorted((server for _, server in nodes), key=lambda server: server.spec.id)),
         pdus=tuple(sorted(pdus, key=lambda pdu: pdu.id)),
         switches=tuple(sorted(switches, key=lambda switch: switch.id)),
+        currency=tables.currency,
     )
 
 
@@ -157,7 +166,7 @@ def make_server(
         memory_bytes=template.memory_gib << 30,
     )
     disks = [
-        Disk(model=d.model, kind=d.kind, role=d.role, size_bytes=d.size_gb * 10**9)
+        Disk(model=d.model, kind=d.kind, role=d.role, size_bytes=d.size_gb * 10**9, price=d.price)
         for d in template.disk
         for _ in range(d.count)
     ]
@@ -165,7 +174,14 @@ def make_server(
         Nic(model=n.model, network=n.network, mbit_per_s=n.mbit_per_s) for n in template.nic for _ in range(n.count)
     ]
     return Server(
-        spec=spec, switches=switches, disks=tuple(disks), nics=tuple(nics), plugged=plugged, model=template.model
+        spec=spec,
+        switches=switches,
+        disks=tuple(disks),
+        nics=tuple(nics),
+        plugged=plugged,
+        model=template.model,
+        bare_price=template.price,
+        watts=template.watts,
     )
 
 

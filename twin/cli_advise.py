@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.errors import InputError
-from core.journal import Line
-from formats.catalog import load_catalog
 from formats.paint import Paint
-from formats.rack import load_rack
-from twin.journals import read_journal
 
 if TYPE_CHECKING:
-    from twin.advise.jitter import Jitter
-
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-CALM_MS = 1_800_000
-"""Without journals, the lateness is that of a calm simulated rack of this long, with the twin's calibration."""
 NOTHING = 3
 """The exit code if nothing can be advised: 3, as for any expectation that is not met."""
 
@@ -56,38 +48,19 @@ def _rate(text: str) -> float:
 
 
 def _advise(arguments: argparse.Namespace) -> int:
-    from twin.advise.advice import Sweep  # the world and numpy are only needed here, and not light
-    from twin.advise.sweep import Setting, Times, measure
+    from twin.advise.rack import advise  # the world and numpy are only needed here, and not light
     from twin.advise.words import to_text
-    from twin.calibration import load
 
-    rack, catalog = load_rack(arguments.rack), load_catalog(arguments.catalog)
-    services = [service.spec.name for service in catalog.services if service.spec.run == "singleton"]
-    volumes = [
-        service.spec.name for service in catalog.services if service.spec.run == "singleton" and service.spec.volume
-    ]
-    if not volumes:
-        raise InputError(
-            [f"{arguments.catalog}: has no singleton with a volume; needed: one, whose failovers are timed"]
-        )
     folder: Path | None = arguments.report
     if folder is not None:
         _make(folder)
-
-    def timed(setting: Setting) -> Times:
-        return measure(arguments.rack, arguments.catalog, str(volumes[0]), setting, arguments.seeds)
-
-    sweep = Sweep(
-        _jitter(arguments),
-        timed,
-        nodes=len(rack.nodes),
-        holders=len(services),
-        yearly_max=arguments.yearly,
-        tick_ms=load()["zookeeper.tick_ms"].ms,
-        guessed=not arguments.journal,
-        progress=_progress(),
+    journals = arguments.journal or ()
+    if not journals:
+        said = "no --journal: the jitter is that of the twin's calibration, which knows no rare stalls"
+        print(said, file=sys.stderr)
+    advice = advise(
+        arguments.rack, arguments.catalog, journals, arguments.seeds, arguments.yearly, progress=_progress()
     )
-    advice = sweep.advise(rack.name, str(volumes[0]))
     if folder is not None:
         from twin.report.advice import write_page  # matplotlib takes longer to import than all else here
 
@@ -98,27 +71,6 @@ def _advise(arguments: argparse.Namespace) -> int:
         sys.stdout.write(to_text(advice, Paint(sys.stdout.isatty())))
         sys.stdout.write(f"report: {folder / 'advice.html'}\n" if folder is not None else "")
     return 0 if advice.advised is not None else NOTHING
-
-
-def _jitter(arguments: argparse.Namespace) -> "Jitter":
-    """The lateness in the journals given, or else in one that a calm simulated rack writes."""
-    from twin.advise.jitter import jitter_of
-
-    if arguments.journal:
-        return jitter_of(line for path in arguments.journal for line in read_journal(path))
-    print("no --journal: the jitter is that of the twin's calibration, which knows no rare stalls", file=sys.stderr)
-    return jitter_of(_calm_lines(arguments.rack, arguments.catalog))
-
-
-def _calm_lines(rack: Path, catalog: Path) -> list[Line]:
-    from core.journal import read_lines
-    from twin.run import Options, run
-    from twin.scenario import scenario_of
-
-    tables: dict[str, object] = {"rack": str(rack), "catalog": str(catalog), "duration_ms": CALM_MS, "settle_ms": 0}
-    chunks: list[bytes] = []
-    run(scenario_of(tables, Path("calm.toml"), "a calm rack"), Options(), chunks.append)
-    return list(read_lines(b"".join(chunks).splitlines(keepends=True)))
 
 
 def _make(folder: Path) -> None:

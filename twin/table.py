@@ -1,10 +1,13 @@
 """Results as tables: named columns of equal length, which pandas and polars take as they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
 import numpy as np
 import numpy.typing as npt
+
+NEGLIGIBLE = 1e-12
+"""Numbers nearer to 0 than this are shown as smaller than this."""
 
 Column = npt.NDArray[np.generic]
 
@@ -15,10 +18,9 @@ class Table(dict[str, Column]):
     ``units``: the unit of a column where it has one.
     """
 
-    def __init__(
-        self, columns: Mapping[str, Sequence[object] | Column], units: Mapping[str, str] | None = None, title: str = ""
-    ) -> None:
-        """Make a table. Raises ValueError if the columns differ in length or a unit names no column."""
+    def __init__(self, columns: Mapping[str, object], units: Mapping[str, str] | None = None, title: str = "") -> None:
+        """Make a table of columns, each a sequence or an array. Raises ValueError if the columns differ in length or a
+        unit names no column."""
         arrays = {name: np.asarray(values) for name, values in columns.items()}
         if len({len(values) for values in arrays.values()}) > 1:
             raise ValueError(f"columns differ in length: { {name: len(values) for name, values in arrays.items()} }")
@@ -51,8 +53,8 @@ class Table(dict[str, Column]):
         ]
         return "\n".join([*([self.title] if self.title else []), *(line.rstrip() for line in laid)])
 
-    def _repr_html_(self) -> str:
-        """Show the table in a notebook."""
+    def to_html(self) -> str:
+        """Lay the table out as HTML."""
         head = "".join(
             f"<th>{escape(name)}{f'<br><small>{escape(self.units[name])}</small>' if name in self.units else ''}</th>"
             for name in self
@@ -64,10 +66,16 @@ class Table(dict[str, Column]):
         caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        return self.to_html()
+
 
 def _shown(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
+    if value != 0 and abs(value) < NEGLIGIBLE:
+        return f"<{NEGLIGIBLE:g}" if value > 0 else f">-{NEGLIGIBLE:g}"
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import InputError
+from twin.failures.lanl import load
 from twin.failures.outage import CAUSES, Outage, merge
-from twin.lanl import load
 
 HEADER = (
     "System,machine type,nodes,procstot,procsinnode,nodenum,nodenumz,node install,node prod,node decom,fru type,mem,"

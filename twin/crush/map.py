@@ -33,7 +33,8 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     """An inner node, ``id`` < 0. ``weights``: one for each item, 16.16.
 
     For a uniform bucket all weights are equal. The weights that straw (lengths) and tree (node weights) buckets draw
-    with follow from these and are made when the map is compiled for use.
+    with follow from these and are made when the map is compiled for use. ``straws``: the lengths that a binary map
+    holds for a straw bucket, in 16.16, which rule even if the weights or the tunable would now give others.
     """
 
     id: int
@@ -42,6 +43,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     alg: Algorithm
     items: tuple[int, ...]
     weights: tuple[int, ...]
+    straws: tuple[int, ...] = ()
 
     @property
     def weight(self) -> int:
@@ -78,12 +80,17 @@ Step = Take | Choose | Set | Emit
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """How the replicas or shards of a pool are spread. ``type_id``: 1 replicated, 3 erasure."""
+    """How the replicas or shards of a pool are spread. ``type_id``: 1 replicated, 3 erasure.
+
+    ``size_min`` and ``size_max``: the numbers of replicas it was meant for; Ceph no longer heeds them, crushtool does.
+    """
 
     id: int
     name: str
     type_id: int
     steps: tuple[Step, ...]
+    size_min: int = 1
+    size_max: int = 10
 
 
 class Tunables(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,7 +32,10 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OsdMap(msgspec.Struct, frozen=True, kw_only=True):
-    """All that placement depends on. Upmaps by (pool, pg): whole results, and pairs (from, to)."""
+    """All that placement depends on. Upmaps by (pool, pg): whole results, and pairs (from, to).
+
+    ``max_osd``: how many OSD ids there are, whether they exist or not; 0: the highest that exists and one.
+    """
 
     epoch: int
     crush: CrushMap
@@ -43,3 +46,4 @@ class OsdMap(msgspec.Struct, frozen=True, kw_only=True):
     nearfull_ratio: float = 0.85
     backfillfull_ratio: float = 0.90
     full_ratio: float = 0.95
+    max_osd: int = 0

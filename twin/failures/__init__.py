@@ -1,1 +1,1 @@
-"""Failures of machines over years: recorded ones (``twin.lanl``) or generated from published fits (``fits``)."""
+"""Failures of machines over years: recorded ones (``lanl``) or generated from published fits (``fits``)."""

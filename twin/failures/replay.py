@@ -10,8 +10,8 @@ from core.ids import NodeId
 from trial.scenario import TraceTable
 from twin.failures.fits import FITS
 from twin.failures.generate import HOUR_MS, generate
+from twin.failures.lanl import load
 from twin.failures.outage import Cause, FaultKind, Trace
-from twin.lanl import load
 from twin.streams import Streams
 
 FIT = "lanl05"

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -14,6 +13,7 @@ from twin.advise.advice import Advice
 from twin.advise.words import to_text, toml_of
 from twin.report import colours
 from twin.report.frame import style, to_svg
+from twin.report.sheet import sheet
 
 FLOOR = 1e-4
 """Rarer than once in ten thousand years is drawn as that: a logarithmic axis has no zero."""
@@ -35,24 +35,22 @@ def write_page(path: Path, advice: Advice) -> None:
 
 def page(advice: Advice) -> str:
     """Build the page; the same advice gives the same bytes."""
-    css = files("twin.report").joinpath("page.css").read_text(encoding="utf-8")
     good, word = ("good", "advised") if advice.advised is not None else ("bad", "none")
     timing = f"<pre>{escape(toml_of(advice.advised))}</pre>" if advice.advised is not None else ""
     reasons = "".join(f"<p>{escape(reason)}.</p>" for reason in advice.reasons)
     table = escape(to_text(advice, Paint(False)))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Timer advice</title>'
-        f"<style>{css}</style></head>\n<body><main>"
+    body = (
         f'<header><div class="verdict {good}">{word}</div><div><h1>Timers for {escape(advice.rack)}</h1>'
         f'<p class="why">{advice.nodes} nodes, {advice.holders} singletons; failovers of {escape(advice.service)}.</p>'
-        f"</div></header>{reasons}{timing}<section><h2>Session timeout</h2>{_sessions(advice)}</section>"
-        f"<section><h2>Self-demotion point</h2>{_fresh(advice)}</section>"
-        f"<section><h2>All settings</h2><pre>{table}</pre></section></main></body></html>\n"
+        f"</div></header>{reasons}{timing}<section><h2>Session timeout</h2>{draw_sessions(advice)}</section>"
+        f"<section><h2>Self-demotion point</h2>{draw_fresh(advice)}</section>"
+        f"<section><h2>All settings</h2><pre>{table}</pre></section>"
     )
+    return sheet("Timer advice", body)
 
 
-def _sessions(advice: Advice) -> str:
+def draw_sessions(advice: Advice) -> str:
+    """Draw the sweep of session timeouts: false alarms a year, and failover times."""
     rows = advice.sessions
     return _picture(
         "sessions",
@@ -68,7 +66,8 @@ def _sessions(advice: Advice) -> str:
     )
 
 
-def _fresh(advice: Advice) -> str:
+def draw_fresh(advice: Advice) -> str:
+    """Draw the sweep of self-demotion points: false alarms a year, and failover times."""
     rows = advice.fresh
     return _picture(
         "fresh",

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from core.errors import InputError
 from twin.compare import MEDIAN_RATIO_MAX, SLACK_MS, TAIL_RATIO_MAX, Comparison, Row, ratio_text, summary
 from twin.report import colours
 from twin.report.frame import style, to_svg
+from twin.report.sheet import sheet
 from twin.timeline import took
 
 PREDICTED, MEASURED = colours.service(0), colours.service(1)
@@ -36,18 +36,13 @@ def write_page(path: Path, found: Comparison) -> None:
 
 def page(found: Comparison) -> str:
     """Build the page; the same comparison gives the same bytes."""
-    css = files("twin.report").joinpath("page.css").read_text(encoding="utf-8")
     parts = [
         _head(found),
         _totals(found.totals),
         *(_section(list(rows)) for _, rows in groupby(found.rows, key=lambda row: (row.scenario, row.service))),
         _foot(found),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Twin and lab</title>'
-        f"<style>{css}</style></head>\n<body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    return sheet("Twin and lab", "".join(parts))
 
 
 def _head(found: Comparison) -> str:

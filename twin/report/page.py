@@ -8,6 +8,7 @@ from trial.gates import Gate, causes_across
 from trial.verdict import Check, Failover, Outcome
 from twin.checkers import CHECKERS
 from twin.report import colours
+from twin.report.sheet import sheet
 from twin.report.swarm_pictures import draw_spreads
 from twin.story import Incident, Mark, Story
 from twin.swarm.found import Move
@@ -34,7 +35,6 @@ def page(story: Story, outcome: Outcome, svg: str, gates: Sequence[Gate] = ()) -
 
     ``gates``: with any, the failover times are drawn against them.
     """
-    style = files("twin.report").joinpath("page.css").read_text(encoding="utf-8")
     script = files("twin.report").joinpath("page.js").read_text(encoding="utf-8")
     parts = [
         _head(story, outcome),
@@ -49,12 +49,7 @@ def page(story: Story, outcome: Outcome, svg: str, gates: Sequence[Gate] = ()) -
         _incidents(story),
         _foot(outcome),
     ]
-    title = f"{escape(outcome.scenario)}: {outcome.verdict}"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
-        f"<style>{style}</style></head>\n<body><main>{''.join(parts)}</main><script>{script}</script></body></html>\n"
-    )
+    return sheet(f"{outcome.scenario}: {outcome.verdict}", "".join(parts), script)
 
 
 def _head(story: Story, outcome: Outcome) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from core.errors import InputError
 from trial.gates import ANY
 from twin.report import colours
+from twin.report.sheet import sheet
 from twin.report.swarm_pictures import CAUSES_SHOWN, draw_faults, draw_spreads
 from twin.swarm.spread import Spread, shown
 from twin.swarm.summary import Broken, Failure, Reached, Share, Summary, to_json
@@ -32,7 +32,6 @@ def write_page(folder: Path, summary: Summary) -> Path:
 
 def page(summary: Summary) -> str:
     """Build the page, which loads nothing from anywhere; the same swarm gives the same page but for its wall time."""
-    css = files("twin.report").joinpath("page.css").read_text(encoding="utf-8")
     parts = [
         _head(summary),
         _failures(summary),
@@ -42,12 +41,7 @@ def page(summary: Summary) -> str:
         _faults(summary),
         _foot(summary),
     ]
-    title = f"Swarm {escape(summary.profile)}"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
-        f"<style>{css}</style></head>\n<body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    return sheet(f"Swarm {summary.profile}", "".join(parts))
 
 
 def _head(summary: Summary) -> str:
