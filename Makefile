@@ -21,10 +21,10 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick packages swarm nightly lab fidelity model check fmt golden bench docs wheel clean
+.PHONY: help setup demo test quick packages swarm nightly lab fidelity model check fmt golden bench docs notebooks wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with the pinned versions (again only when the pins change)
 
@@ -125,6 +125,9 @@ bench: setup ## measured figures with their targets beside
 
 docs: setup ## write docs/generated from the tables in the code
 	@$(BIN)/python -m docs.generate
+
+notebooks: setup ## run the notebooks and write what they show to docs/gallery
+	@$(BIN)/python -m docs.notebooks
 
 wheel: setup ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

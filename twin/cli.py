@@ -26,6 +26,7 @@ from twin import cli_check as small
 from twin import cli_fidelity as fidelity
 from twin import cli_swarm as swarm
 from twin import cli_tape as tape
+from twin.arguments import whole
 from twin.calibration import load_over
 from twin.explain import explain, to_text
 from twin.journals import read_journal
@@ -36,6 +37,7 @@ from twin.timeline import clock, failover_lines, incident_lines, strip_lines, ve
 if TYPE_CHECKING:
     from twin.run import Result
 
+SEED_MAX = (1 << 63) - 1
 PROGRESS_AFTER_S = 2.0
 """A run that takes longer than this says how far it is, if somebody watches."""
 
@@ -90,7 +92,7 @@ _EXITS = "exit codes: 0 pass or as expected, 1 crash, 2 bad input, 3 liveness, 4
 
 def _run_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, metavar="PATH", help="a scenario's folder or file")
-    parser.add_argument("--seed", type=_seed, help="another seed than the scenario's")
+    parser.add_argument("--seed", type=whole(0, SEED_MAX), help="another seed than the scenario's")
     parser.add_argument("--fidelity", choices=get_args(Fidelity), help="every message, or only changes")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a report with pictures")
@@ -99,12 +101,6 @@ def _run_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--journal", type=Path, metavar="FILE", help="write the journal, for replay and explain")
     parser.add_argument("--calibration", type=Path, metavar="FILE", help="other timings, as `twin fit` writes them")
     parser.set_defaults(command=_run)
-
-
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 1 << 63):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a whole number from 0 to {(1 << 63) - 1}")
-    return int(text)
 
 
 # -- run ---------------------------------------------------------------------------------------------------------------

@@ -2,14 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from core.errors import InputError
 from formats.paint import Paint
+from twin.arguments import made, progress, real, whole
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -24,27 +23,13 @@ def add_command(commands: "Commands") -> None:
     one.add_argument("rack", type=Path, metavar="RACK", help="a rack file")
     one.add_argument("--catalog", type=Path, default=Path("catalog/minimal.toml"), metavar="FILE", help="its services")
     one.add_argument("--journal", type=Path, nargs="+", metavar="FILE", help="journals of its agents: the jitter")
-    one.add_argument("--seeds", type=_count, default=20, metavar="N", help="failovers for each setting (default: 20)")
-    one.add_argument("--yearly", type=_rate, default=1.0, metavar="N", help="false alarms a year (default: 1)")
+    one.add_argument(
+        "--seeds", type=whole(1, 10_000), default=20, metavar="N", help="failovers a setting (default: 20)"
+    )
+    one.add_argument("--yearly", type=real(0, 1e6), default=1.0, metavar="N", help="false alarms a year (default: 1)")
     one.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     one.add_argument("--report", type=Path, metavar="DIR", help="write a page with the trade-offs as pictures")
     one.set_defaults(command=_advise)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 10_000):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a whole number from 1 to 10000")
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a number above 0, up to 1000000")
-    return value
 
 
 def _advise(arguments: argparse.Namespace) -> int:
@@ -53,13 +38,18 @@ def _advise(arguments: argparse.Namespace) -> int:
 
     folder: Path | None = arguments.report
     if folder is not None:
-        _make(folder)
+        made(folder)
     journals = arguments.journal or ()
     if not journals:
         said = "no --journal: the jitter is that of the twin's calibration, which knows no rare stalls"
         print(said, file=sys.stderr)
     advice = advise(
-        arguments.rack, arguments.catalog, journals, arguments.seeds, arguments.yearly, progress=_progress()
+        arguments.rack,
+        arguments.catalog,
+        journals,
+        arguments.seeds,
+        arguments.yearly,
+        progress=progress("settings measured"),
     )
     if folder is not None:
         from twin.report.advice import write_page  # matplotlib takes longer to import than all else here
@@ -71,22 +61,3 @@ def _advise(arguments: argparse.Namespace) -> int:
         sys.stdout.write(to_text(advice, Paint(sys.stdout.isatty())))
         sys.stdout.write(f"report: {folder / 'advice.html'}\n" if folder is not None else "")
     return 0 if advice.advised is not None else NOTHING
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError([f"--report {folder}: cannot be made ({error}); needed: a folder"]) from None
-
-
-def _progress() -> Callable[[int, int], None]:
-    """Report progress to a person at a terminal, and to nobody else."""
-
-    def show(done: int, of: int) -> None:
-        if sys.stderr.isatty():
-            end = "\r\x1b[K" if done >= of else ""
-            sys.stderr.write(f"\r\x1b[K{done} of {of} settings measured{end}")
-            sys.stderr.flush()
-
-    return show

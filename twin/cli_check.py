@@ -12,6 +12,7 @@ import msgspec
 from core.errors import InputError
 from formats.paint import Paint
 from trial.verdict import EXIT_CODES
+from twin.arguments import made
 from twin.check.check import Report, Wanted, check
 from twin.check.explore import Explorer
 from twin.check.faults import FAULTS, WORDS
@@ -74,7 +75,7 @@ def _check(arguments: argparse.Namespace) -> int:
         wanted = msgspec.structs.replace(wanted, depth_max=arguments.depth)
     out: Path | None = arguments.out
     if out is not None:
-        _make_folder(out)
+        made(out, "--out")
     report = check(wanted, time.monotonic, _progress())
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
@@ -119,13 +120,6 @@ def _json(report: Report, schedule: Schedule | None, files: tuple[Path, ...]) ->
 
 
 _COUNTS = ("states", "transitions", "depth", "cut", "complete", "fair_runs", "machine_states")
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError([f"--out {out}: cannot be made ({error}); needed: a folder"]) from None
 
 
 def _write(out: Path, schedule: Schedule) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import InputError
 from formats.paint import Paint
+from twin.arguments import span, whole
 
 if TYPE_CHECKING:
     from twin.swarm.campaign import Course
@@ -26,7 +27,6 @@ SEED_MAX = (1 << 63) - 1
 JOBS_MAX = 256
 FOR_S_MAX = 7 * 24 * 3600
 INTERRUPTED = 130
-_SEEDS = re.compile(r"(\d{1,19})(?:\.\.(\d{1,19}))?", re.ASCII)
 _SPAN = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", re.ASCII)
 _DASK = re.compile(r"dask://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", re.ASCII)
 
@@ -34,14 +34,16 @@ _DASK = re.compile(r"dask://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", re.
 def add_command(commands: "Commands") -> None:
     """Add the command to the command line."""
     one = commands.add_parser("swarm", help="many drawn failure campaigns, judged together", allow_abbrev=False)
-    span = one.add_mutually_exclusive_group()
-    span.add_argument("--seeds", type=_seeds, metavar="A..B", help="the campaigns of these seeds (default 1..200)")
-    span.add_argument("--for", type=_seconds, metavar="TIME", dest="for_s", help="seeds from 1 on for 5m, 90s, 1h30m")
-    span.add_argument("--show", type=_seed, metavar="SEED", help="print what a seed is, in words and as its tape")
+    which = one.add_mutually_exclusive_group()
+    which.add_argument("--seeds", type=span(0, SEED_MAX), metavar="A..B", help="the campaigns of these seeds (1..200)")
+    which.add_argument("--for", type=_seconds, metavar="TIME", dest="for_s", help="seeds from 1 on for 5m, 90s, 1h30m")
+    which.add_argument(
+        "--show", type=whole(0, SEED_MAX), metavar="SEED", help="print what a seed is, in words and as a tape"
+    )
     one.add_argument("--rack", type=Path, metavar="FILE", help="every campaign in this rack")
     one.add_argument("--catalog", type=Path, metavar="FILE", help="every campaign with these services")
     one.add_argument("--profile", default="default", metavar="NAME|FILE", help="what is drawn (default: default)")
-    one.add_argument("--jobs", type=_jobs, metavar="N", help="processes (default: one for each processor)")
+    one.add_argument("--jobs", type=whole(1, JOBS_MAX), metavar="N", help="processes (default: one for each processor)")
     one.add_argument("--engine", type=_engine, default="local", metavar="ENGINE", help="local, or dask://HOST:PORT")
     one.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
     one.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -51,24 +53,6 @@ def add_command(commands: "Commands") -> None:
     one.set_defaults(command=_swarm)
 
 
-def _seeds(text: str) -> tuple[int, int]:
-    match = _SEEDS.fullmatch(text)
-    first = int(match[1]) if match else 1
-    last = int(match[2] or match[1]) if match else 0
-    if not first <= last <= SEED_MAX:
-        raise argparse.ArgumentTypeError(
-            f"{text[:40]!r}: allowed: A..B with A <= B, or one seed; from 0 to {SEED_MAX}, for example 1..200"
-        )
-    return first, last
-
-
-def _seed(text: str) -> int:
-    first, last = _seeds(text)
-    if first != last:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: one seed")
-    return first
-
-
 def _seconds(text: str) -> int:
     match = _SPAN.fullmatch(text)
     hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
@@ -76,12 +60,6 @@ def _seconds(text: str) -> int:
     if not 0 < total <= FOR_S_MAX:
         raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a time such as 90s, 5m, 1h30m; at most 168h")
     return total
-
-
-def _jobs(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= JOBS_MAX):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a number of processes from 1 to {JOBS_MAX}")
-    return int(text)
 
 
 def _engine(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.errors import InputError
+from twin.arguments import whole
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -21,28 +22,14 @@ def add_commands(commands: "Commands") -> None:
     """Add both commands to the command line."""
     one = commands.add_parser("shrink", help="the fewest faults that still fail the same way", allow_abbrev=False)
     one.add_argument("tape", type=Path, metavar="FILE", help="a failing scenario, for example failures/17.toml")
-    one.add_argument("--runs", type=_runs, default=200, metavar="N", help="at most so many runs (default 200)")
+    one.add_argument("--runs", type=whole(1, RUNS_MAX), default=200, metavar="N", help="so many runs at most (200)")
     one.add_argument("--out", type=Path, metavar="FILE", help="write the tape here instead of printing it")
     one.set_defaults(command=_shrink)
     one = commands.add_parser("blame", help="which faults of a failing scenario were necessary", allow_abbrev=False)
     one.add_argument("tape", type=Path, metavar="FILE", help="a failing scenario, for example failures/17-shrunk.toml")
-    one.add_argument("--seeds", type=_count, default=20, metavar="N", help="runs for each fault (default 20)")
+    one.add_argument("--seeds", type=whole(1, SEEDS_MAX), default=20, metavar="N", help="runs for each fault (20)")
     one.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     one.set_defaults(command=_blame)
-
-
-def _runs(text: str) -> int:
-    return _whole(text, RUNS_MAX)
-
-
-def _count(text: str) -> int:
-    return _whole(text, SEEDS_MAX)
-
-
-def _whole(text: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= most):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a whole number from 1 to {most:,d}")
-    return int(text)
 
 
 def _shrink(arguments: argparse.Namespace) -> int:

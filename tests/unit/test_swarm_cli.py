@@ -124,7 +124,7 @@ BAD = (
     (("--for", "0s"), "such as 90s, 5m, 1h30m"),
     (("--for", ""), "such as 90s, 5m, 1h30m"),
     (("--for", "5m", "--seeds", "1..2"), "not allowed with"),
-    (("--show", "1..2"), "one seed"),
+    (("--show", "1..2"), "a whole number"),
     (("--jobs", "0"), "from 1 to 256"),
     (("--jobs", "many"), "from 1 to 256"),
     (("--engine", "foo"), "dask://127.0.0.1:8786"),

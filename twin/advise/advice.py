@@ -9,6 +9,7 @@ from twin.advise.jitter import Jitter
 from twin.advise.sweep import Measure, Setting, Times, quantile
 from twin.advise.tail import Rarity, rarity_of
 from twin.streams import Streams
+from twin.table import NEGLIGIBLE
 
 SESSIONS_MS = (1_000, 1_500, 2_000, 3_000, 4_000, 6_000, 8_000, 10_000, 15_000, 20_000, 30_000)
 TICKS_PER_SESSION = (2, 4, 8)
@@ -215,7 +216,7 @@ class Sweep:
             row = next(row for row in sessions if row.setting == session)
             said.append(
                 f"session timeout {session.session_timeout_ms:,d} ms: the shortest with at most {self.yearly_max:g} "
-                f"false expiries a year ({row.expiries_yearly_max:.2g}, upper end); a silent holder is replaced in "
+                f"false expiries a year ({small(row.expiries_yearly_max)}, upper end); a silent holder is replaced in "
                 f"{row.silent_p50_ms:,d} ms (p50) to {row.silent_p99_ms:,d} ms (p99)"
             )
         if point is None:
@@ -224,7 +225,7 @@ class Sweep:
             near = next(row for row in fresh if row.setting == point)
             said.append(
                 f"self-demotion point {point.fresh_ms:,d} ms: the earliest with at most {self.yearly_max:g} false "
-                f"withdrawals a year ({near.withdrawals_yearly_max:.2g}); every successor waits "
+                f"withdrawals a year ({small(near.withdrawals_yearly_max)}); every successor waits "
                 f"{near.admission_ms:,d} ms for it"
             )
         return tuple(said)
@@ -275,3 +276,8 @@ def _calmest_probe(rows: Sequence[FreshRow], yearly_max: float) -> int:
     """The longest probe interval that keeps withdrawals rare: a probe is a write on the volume."""
     good = [row.setting.probe_ms for row in rows if row.withdrawals_yearly_max <= yearly_max]
     return max(good) if good else min(row.setting.probe_ms for row in rows)
+
+
+def small(rate: float) -> str:
+    """A rate in two digits; one that nobody will live to see is only called so small."""
+    return f"{rate:.2g}" if rate == 0 or rate >= NEGLIGIBLE else f"under {NEGLIGIBLE:g}"

@@ -227,7 +227,7 @@ def _pg_id(document: Document, row: Pg, index: int, pools: Mapping[int, Pool]) -
 
 def _uses(document: Document, df: Document, osdmap: OsdMap, warnings: list[str]) -> tuple[PoolUse, ...]:
     pools = {pool.id: pool for pool in osdmap.pools}
-    held = {pool: np.zeros((2, pools[pool].pg_num), np.int64) for pool in sorted(pools)}
+    held = {pool: np.zeros((4, pools[pool].pg_num), np.int64) for pool in sorted(pools)}
     copies: dict[int, list[int]] = {pool: [0, 0] for pool in pools}
     seen: set[tuple[int, int]] = set()
     unclean = 0
@@ -236,9 +236,10 @@ def _uses(document: Document, df: Document, osdmap: OsdMap, warnings: list[str])
         if (pool.id, pg) in seen:
             raise document.fail(f"pg_stats[{index}].pgid = {row.pgid!r}: is there twice")
         seen.add((pool.id, pg))
-        held[pool.id][:, pg] = (row.stat_sum.num_bytes, row.stat_sum.num_objects)
-        copies[pool.id][0] += row.stat_sum.num_object_copies
-        copies[pool.id][1] += row.stat_sum.num_objects_degraded
+        sums = row.stat_sum
+        held[pool.id][:, pg] = (sums.num_bytes, sums.num_objects, _entry(row.log_start), _entry(row.version))
+        copies[pool.id][0] += sums.num_object_copies
+        copies[pool.id][1] += sums.num_objects_degraded
         unclean += "clean" not in row.state.split("+")
     if unclean:
         warnings.append(
@@ -256,6 +257,12 @@ def _uses(document: Document, df: Document, osdmap: OsdMap, warnings: list[str])
     return tuple(_use(pool, held[pool], copies[pool], stats.get(pool)) for pool in sorted(pools))
 
 
+def _entry(version: str) -> int:
+    """The entry of a PG's log that `121'94` names; 0 if none is named."""
+    _, _, digits = version.partition("'")
+    return int(digits[:18]) if digits.isascii() and digits.isdigit() else 0
+
+
 def _use(pool: int, held: "np.ndarray[tuple[int, int], np.dtype[np.int64]]", copies: list[int], stats: PoolDf | None) -> PoolUse:
     total = int(held[0].sum())
     return PoolUse(
@@ -267,6 +274,8 @@ def _use(pool: int, held: "np.ndarray[tuple[int, int], np.dtype[np.int64]]", cop
         copies=copies[0],
         degraded=copies[1],
         max_avail_bytes=stats.stats.max_avail if stats is not None else None,
+        pg_log_start=held[2] if held[3].any() else None,
+        pg_version=held[3] if held[3].any() else None,
     )
 
 

@@ -62,12 +62,14 @@ class PgSum(msgspec.Struct, frozen=True):
 
 
 class Pg(msgspec.Struct, frozen=True):
-    """One placement group of `pg dump`."""
+    """One placement group of `pg dump`. ``version``, ``log_start``: epoch and entry, such as 121'94."""
 
     pgid: str
     state: str
     up: list[Id]
     stat_sum: PgSum
+    version: str = ""
+    log_start: str = ""
 
 
 class PgMap(msgspec.Struct, frozen=True):

@@ -64,10 +64,18 @@ class PoolUse(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     pg_version: npt.NDArray[np.int64] | None = None
 
 
+class Spare(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that a rack file names but that is not plugged in yet. The ids of its ``osds`` are not given yet: -1."""
+
+    host: Host
+    osds: tuple[Osd, ...]
+
+
 class Cluster(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """A cluster at one moment. ``source``: its file or folder, for messages. Hosts by name, OSDs by id.
 
-    ``files``: the names of the files that were read, by kind; ``warnings``: what a reader of results should know.
+    ``files``: the names of the files that were read, by kind; ``warnings``: what a reader of results should know;
+    ``spares``: servers that are there to be plugged in next.
     """
 
     name: str
@@ -79,3 +87,4 @@ class Cluster(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     currency: str = "EUR"
     files: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
+    spares: tuple[Spare, ...] = ()

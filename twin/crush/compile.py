@@ -93,7 +93,7 @@ def compile_map(crush: CrushMap) -> Compiled:
     names = {device.name: device.id for device in crush.devices} | {bucket.name: bucket.id for bucket in crush.buckets}
     return Compiled(
         crush=crush,
-        device_count=max(items, default=-1) + 1 if max(items, default=-1) >= 0 else 0,
+        device_count=max(max(items, default=-1), -1) + 1,
         alg=alg,
         type_id=type_id,
         offset=shape["offset"],
@@ -109,3 +109,67 @@ def compile_map(crush: CrushMap) -> Compiled:
         rules={rule.id: rule for rule in crush.rules},
         drawn=_drawn(crush, shape["offset"], np.array(items, np.int32), np.array(weights, np.int64)),
     )
+
+
+def _straws(bucket: Bucket, version: int) -> list[int]:
+    if bucket.alg != "straw":
+        return [0] * len(bucket.items)
+    return list(bucket.straws) if bucket.straws else straw_lengths(bucket.weights, version)
+
+
+def _drawn(
+    crush: CrushMap, offset: NDArray[np.int64], items: NDArray[np.int32], weights: NDArray[np.int64]
+) -> dict[str, Drawn]:
+    """Spread each set of choose_args over all items; where it says nothing, the map's own ids and weights hold."""
+    drawn = {}
+    for name, arguments in crush.choose_args.items():
+        positions = max((len(argument.weight_sets) for argument in arguments), default=0)
+        ids, rows = items.copy(), np.tile(weights, (max(positions, 1), 1))
+        for argument in arguments:
+            start = int(offset[-1 - argument.bucket])
+            if argument.ids:
+                ids[start : start + len(argument.ids)] = argument.ids
+            for position in range(positions if argument.weight_sets else 0):
+                row = argument.weight_sets[min(position, len(argument.weight_sets) - 1)]
+                rows[position, start : start + len(row)] = row
+        drawn[name] = Drawn(ids=ids, weights=rows)
+    return drawn
+
+
+def _problems(crush: CrushMap) -> list[str]:
+    """What makes a map impossible to use, in its own order."""
+    sizes = {bucket.id: len(bucket.items) for bucket in crush.buckets}
+    problems = []
+    if len(sizes) != len(crush.buckets):
+        problems.append("buckets: an id is used twice; allowed: one bucket for each id")
+    for bucket in crush.buckets:
+        missing = [item for item in bucket.items if item < 0 and item not in sizes]
+        if missing:
+            problems.append(f"bucket {bucket.name}: item {missing[0]} is no bucket of the map")
+        if len(bucket.items) != len(bucket.weights):
+            problems.append(f"bucket {bucket.name}: {len(bucket.items)} items but {len(bucket.weights)} weights")
+        if len(bucket.items) > ITEMS_MAX:
+            problems.append(f"bucket {bucket.name}: {len(bucket.items)} items; allowed: up to {ITEMS_MAX}")
+        if not -(2**24) <= bucket.id < 0:
+            problems.append(f"bucket {bucket.name}: id {bucket.id}; allowed: from -16777216 to -1")
+        if bucket.items and not -(2**31) <= min(bucket.items) <= max(bucket.items) < 2**24:
+            problems.append(f"bucket {bucket.name}: item {max(bucket.items)}; allowed: device ids below 16777216")
+    for name, arguments in crush.choose_args.items():
+        for argument in arguments:
+            rows = (*argument.weight_sets, argument.ids) if argument.ids else argument.weight_sets
+            if any(len(row) != sizes.get(argument.bucket) for row in rows):
+                problems.append(f"choose_args {name}: bucket {argument.bucket}: not one value for each of its items")
+    return problems or _cycles(crush)
+
+
+def _cycles(crush: CrushMap) -> list[str]:
+    """Name a bucket that contains itself, by taking away buckets all of whose inner buckets are gone."""
+    inner = {bucket.id: {item for item in bucket.items if item < 0} for bucket in crush.buckets}
+    while inner:
+        leaves = [bucket for bucket, below in inner.items() if not any(item in inner for item in below)]
+        if not leaves:
+            name = next(bucket.name for bucket in crush.buckets if bucket.id in inner)
+            return [f"bucket {name}: contains itself, or a bucket that does; allowed: a tree"]
+        for leaf in leaves:
+            del inner[leaf]
+    return []

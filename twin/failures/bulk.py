@@ -18,7 +18,7 @@ _HALF = 2.0**-54
 
 def uniforms(seed: int, name: str, draw: int, components: int) -> Floats:
     """Draw number ``draw`` of each component: float64 array, shape (components,), in (0, 1). O(components)."""
-    return (words(seed, name, draw, components) >> np.uint64(11)) * _TO_UNIT + _HALF
+    return np.asarray((words(seed, name, draw, components) >> np.uint64(11)) * _TO_UNIT + _HALF, dtype=np.float64)
 
 
 def words(seed: int, name: str, draw: int, components: int) -> npt.NDArray[np.uint64]:

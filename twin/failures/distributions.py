@@ -61,11 +61,11 @@ def quantile(of: Distribution, uniform: Floats) -> Floats:
     """Hours by which the share ``uniform`` of all lifetimes is over (the inverse distribution function)."""
     match of:
         case Exponential(mean_h):
-            return -mean_h * np.log1p(-uniform)
+            return np.asarray(-mean_h * np.log1p(-uniform))
         case Weibull(shape, scale_h):
-            return scale_h * (-np.log1p(-uniform)) ** (1.0 / shape)
+            return np.asarray(scale_h * (-np.log1p(-uniform)) ** (1.0 / shape))
         case Lognormal(mu, sigma):
-            return np.exp(mu + sigma * special.ndtri(uniform))
+            return np.asarray(np.exp(mu + sigma * np.asarray(special.ndtri(uniform))))
         case Gamma(shape, scale_h):
             return scale_h * np.asarray(special.gammaincinv(shape, uniform))
         case Bathtub():
@@ -173,4 +173,5 @@ def _residual(of: Bathtub, uniform: Floats) -> Floats:
     inside = (wanted - areas[piece]) * np.exp(hazards[piece])
     rate = rates[piece]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return starts_h[piece] + np.where(rate > 0, -np.log1p(-np.minimum(rate * inside, 1 - 1e-16)) / rate, inside)
+        left = np.where(rate > 0, -np.log1p(-np.minimum(rate * inside, 1 - 1e-16)) / rate, inside)
+    return np.asarray(starts_h[piece] + left)

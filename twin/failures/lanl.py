@@ -29,7 +29,7 @@ _NODES_MAX = 100_000
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the file. ``cause`` is None where none of the six is named.
+    """One line of the file. ``cause`` is None where none of the six is named, ``node`` where the file names none.
 
     ``down_min``: the minutes down as they were recorded, which in 2 % of the lines are not those between the dates.
     ``nodes`` and ``processors`` are those of the whole system, 0 where the file does not say.
@@ -39,7 +39,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     system: int
     nodes: int
     processors: int
-    node: int
+    node: int | None
     started: datetime
     fixed: datetime
     down_min: float
@@ -58,6 +58,11 @@ def load(path: Path, system: int = 2) -> Trace:
     """
     others: dict[str, None] = {}
     found = list(records(path, system, others))
+    nameless = [record.line for record in found if record.node is None]
+    if nameless:
+        raise InputError(
+            [f"{path}: line {nameless[0]}: nodenumz: is empty in {len(nameless)} lines of system {system}"]
+        )
     if not found:
         listed = ", ".join(sorted(others, key=lambda name: (len(name), name)))[:200] or "none"
         raise InputError([f"{path}: trace.system: {system}: no record of it; systems there: {listed}"])
@@ -104,11 +109,12 @@ def _trace(path: Path, system: int, found: list[Record]) -> Trace:
             detail=record.detail,
         )
         for record in found
+        if record.node is not None
     ]
     outages = merge(raw)
     return Trace(
         source=f"LANL LA-UR-05-7318, system {system} ({path.name}); data provided by Los Alamos National Laboratory",
-        nodes=max(max(record.node + 1, record.nodes) for record in found),
+        nodes=max(max((record.node or 0) + 1, record.nodes) for record in found),
         duration_ms=max(outage.end_ms for outage in outages),
         started=first.strftime("%Y-%m-%d"),
         records=len(raw),
@@ -123,8 +129,8 @@ def _record(line: int, row: list[str]) -> Record:
     started, fixed = _date(row, _STARTED, "Prob Started"), _date(row, _FIXED, "Prob Fixed")
     if fixed < started:
         raise BadCell(f"Prob Fixed: {row[_FIXED]!r} is before Prob Started {row[_STARTED]!r}")
-    node = _whole(row, _NODE)
-    if node >= _NODES_MAX:
+    node = _whole(row, _NODE) if row[_NODE].strip() else None
+    if node is not None and node >= _NODES_MAX:
         raise BadCell(f"nodenumz: {node} is more than {_NODES_MAX - 1}")
     named = [(cause, row[column].strip()) for column, cause in _CAUSES if row[column].strip()]
     if len(named) > 1:

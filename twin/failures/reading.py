@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import msgspec
 
@@ -105,7 +105,9 @@ def _archive(path: Path) -> zipfile.ZipFile:
 def _unpacked(path: Path) -> IO[bytes]:
     if path.suffix == ".xz":
         return lzma.open(path)
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+    if path.suffix == ".gz":
+        return cast("IO[bytes]", gzip.open(path))
+    return path.open("rb")
 
 
 def _rows(where: str, opened: Callable[[], IO[bytes]], delimiter: str) -> Iterator[tuple[int, list[str]]]:

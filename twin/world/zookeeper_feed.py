@@ -1,6 +1,8 @@
 """Watch events of one server: one kernel event per broadcast, in order of zxid, coalesced per client."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from core.events import RecordsChanged
@@ -20,6 +22,8 @@ class Receiver(Protocol):
         ...
 
 
+Key = tuple[str, str]
+"""A path and the depth at which it is mirrored."""
 Bucket = dict[Receiver, None]
 FEW = 16
 """Up to so many clients are told of urgent news alone; the others go on waiting for what is held."""
@@ -31,8 +35,8 @@ class Feed:
     def __init__(self, kernel: Kernel, latency_ms: Callable[[int], int]) -> None:
         self._kernel = kernel
         self._latency_ms = latency_ms
-        self._buckets: dict[tuple[str, str], Bucket] = {}
-        self._clients: Bucket = {}
+        self._buckets: dict[Key, Bucket] = {}
+        self._clients: dict[Receiver, dict[Key, None]] = {}
         self._pending: list[Logged] = []
         self._flush: Handle | None = None
         self._urgent: list[Logged] = []
@@ -40,26 +44,27 @@ class Feed:
 
     def attach(self, client: Receiver) -> None:
         """Add a client with its mirrors."""
-        self._clients[client] = None
+        self._clients[client] = {}
         for path, depth in client.mirrors.items():
             self.watch(client, path, depth)
 
     def detach(self, client: Receiver) -> None:
         """Forget a client; what it was not told yet it must read again."""
         if client in self._clients:
-            del self._clients[client]
-            for path, depth in client.mirrors.items():
+            for path, depth in list(self._clients[client]):
                 self.unwatch(client, path, depth)
+            del self._clients[client]
 
     def watch(self, client: Receiver, path: str, depth: str) -> None:
         """Tell an attached client about one more path."""
         self._buckets.setdefault((path, depth), {})[client] = None
+        self._clients[client][path, depth] = None
 
     def unwatch(self, client: Receiver, path: str, depth: str) -> None:
         """Tell a client no more about a path."""
         bucket = self._buckets.get((path, depth))
-        if bucket is not None:
-            bucket.pop(client, None)
+        if bucket is not None and client in bucket:
+            del bucket[client], self._clients[client][path, depth]
             if not bucket:
                 del self._buckets[path, depth]
 
@@ -94,26 +99,16 @@ class Feed:
 
     def catch_up(self, client: Receiver, zxid: int) -> None:
         """Deliver now what is pending for one client, which is then up to date to ``zxid``."""
-        changes = [
-            entry.change
-            for entry in self._pending
-            if entry.change.zxid > client.floor and any(client in bucket for bucket in self._interested(entry))
-        ]
+        watched, pending = self._clients[client], self._pending
+        unseen = pending[bisect_right(pending, client.floor, key=_zxid) :] if watched else ()
+        changes = [entry.change for entry in unseen if not watched.keys().isdisjoint(_keys(entry))]
         client.floor = zxid
         if changes:
             client.deliver(RecordsChanged(at_ms=self._kernel.now, changes=tuple(changes)))
 
     def _interested(self, entry: Logged) -> list[Bucket]:
         buckets = self._buckets
-        path = entry.change.path
-        found = [bucket for above in ancestry(path) if (bucket := buckets.get((above, "tree"))) is not None]
-        one = buckets.get((path, "one"))
-        if one is not None:
-            found.append(one)
-        names = buckets.get((parent(path), "names")) if entry.structural else None
-        if names is not None:
-            found.append(names)
-        return found
+        return [buckets[key] for key in _keys(entry) if key in buckets]
 
     def _broadcast(self) -> None:
         _cancel(self._flush)
@@ -139,23 +134,24 @@ class Feed:
                 self._tell_rest(client, changes)
 
     def _tell_each(self, interested: list[tuple[Change, list[Bucket]]]) -> None:
-        found: dict[Receiver, list[Change]] = {}
-        for change, buckets in interested:
-            for bucket in buckets:
-                for client in bucket:
-                    mine = found.setdefault(client, [])
-                    if not mine or mine[-1] is not change:
-                        mine.append(change)
-        shared: dict[tuple[int, ...], RecordsChanged] = {}
-        for client, mine in found.items():
+        """Those in the same buckets share one event; who is in the bucket that is hit first is told first."""
+        hit = {id(bucket): bucket for _, buckets in interested for bucket in buckets}
+        found: dict[Receiver, tuple[int, ...]] = {}
+        for number, bucket in hit.items():
+            for client in bucket:
+                found[client] = (*found.get(client, ()), number)
+        news = [(change, [id(bucket) for bucket in buckets]) for change, buckets in interested]
+        shared: dict[tuple[int, ...], tuple[list[Change], RecordsChanged]] = {}
+        for client, numbers in found.items():
+            if numbers not in shared:
+                mirrored = set(numbers)
+                mine = [change for change, hits in news if not mirrored.isdisjoint(hits)]
+                shared[numbers] = mine, RecordsChanged(at_ms=self._kernel.now, changes=tuple(mine))
+            mine, event = shared[numbers]
             if client.floor >= mine[0].zxid:
                 self._tell_rest(client, mine)
-                continue
-            key = tuple([id(change) for change in mine])
-            event = shared.get(key)
-            if event is None:
-                event = shared[key] = RecordsChanged(at_ms=self._kernel.now, changes=tuple(mine))
-            self._tell(client, event)
+            else:
+                self._tell(client, event)
 
     def _tell_rest(self, client: Receiver, changes: list[Change]) -> None:
         rest = tuple(change for change in changes if change.zxid > client.floor)
@@ -165,6 +161,21 @@ class Feed:
     def _tell(self, client: Receiver, event: RecordsChanged) -> None:
         if client in self._clients:
             client.deliver(event)
+
+
+def _zxid(entry: Logged) -> int:
+    return entry.change.zxid
+
+
+@lru_cache(maxsize=1 << 14)
+def _keys_of(path: str, structural: bool) -> tuple[Key, ...]:
+    """The mirrors that hold a path; one of names is told only of paths that come or go."""
+    keys = (*((above, "tree") for above in ancestry(path)), (path, "one"))
+    return (*keys, (parent(path), "names")) if structural else keys
+
+
+def _keys(entry: Logged) -> tuple[Key, ...]:
+    return _keys_of(entry.change.path, entry.structural)
 
 
 def _cancel(handle: Handle | None) -> None:

@@ -1,0 +1,92 @@
+"""What is lost when a node, a rack or a PDU goes: which OSDs, and where Ceph makes their replicas again."""
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from core.errors import InputError
+from twin.capacity.cluster import Cluster
+from twin.capacity.fill import Amounts, Placements, data_bytes, place_all
+from twin.crush.map import NONE
+from twin.crush.osdmap import OsdMap
+
+Domain = Literal["node", "rack", "pdu"]
+PLACEMENTS_MAX = 20_000_000
+"""PGs placed anew for all losses tried together; of a larger cluster only the fullest domains are tried."""
+
+
+class Loss(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """One domain gone and healed: ``placed`` without its OSDs, ``used`` bytes on each OSD then (0 on lost ones).
+
+    ``short``: PGs that find fewer places than before; ``gone``: PGs that lost every replica, or too many shards.
+    """
+
+    name: str
+    osds: frozenset[int]
+    placed: Placements
+    used: Amounts
+    short: int
+    gone: int
+
+
+def domains(cluster: Cluster, kind: Domain) -> dict[str, tuple[int, ...]]:
+    """The OSDs of each node, rack or PDU, by its name.
+
+    Raises: InputError if the source does not say which rack or PDU its hosts are in.
+    """
+    homes: dict[str, str] = {}
+    for host in cluster.hosts:
+        match kind:
+            case "node":
+                homes[host.name] = host.name
+            case "rack":
+                homes[host.name] = host.rack or ""
+            case "pdu":
+                homes[host.name] = host.pdu or ""
+    if lost := sorted(host for host, home in homes.items() if not home):
+        raise InputError(
+            [f"{cluster.source}: says nothing of the {kind} of {lost[0]}; allowed as the loss to survive: node, none"]
+        )
+    found: dict[str, list[int]] = {}
+    for osd in cluster.osds:
+        found.setdefault(homes.get(osd.host, osd.host), []).append(osd.id)
+    return {name: tuple(sorted(osds)) for name, osds in sorted(found.items())}
+
+
+def without(osdmap: OsdMap, osds: frozenset[int]) -> OsdMap:
+    """The map with these OSDs down and out, as it is once Ceph has given them up."""
+    states = [
+        msgspec.structs.replace(state, up=False, reweight=0) if state.id in osds else state for state in osdmap.osds
+    ]
+    return msgspec.structs.replace(osdmap, osds=tuple(states))
+
+
+def lose(cluster: Cluster, placed: Placements, name: str, osds: tuple[int, ...]) -> Loss:
+    """Take a domain away and let Ceph heal: where each PG is then, and how full each survivor."""
+    lost = frozenset(osds)
+    after = place_all(without(cluster.osdmap, lost))
+    moved = data_bytes(cluster, after) - data_bytes(cluster, placed)
+    floor = np.array([osd.overhead_bytes for osd in cluster.osds], np.float64)
+    used = np.maximum(floor, np.array([osd.used_bytes for osd in cluster.osds], np.float64) + moved)
+    used[[index for index, osd in enumerate(cluster.osds) if osd.id in lost]] = 0.0
+    short = gone = 0
+    for pool in cluster.osdmap.pools:
+        before, now = placed[pool.id].up, after[pool.id].up
+        short += int(((now != NONE).sum(axis=1) < (before != NONE).sum(axis=1)).sum())
+        held = before != NONE
+        left = (held & ~np.isin(before, sorted(lost))).sum(axis=1)
+        gone += int(((left < pool.data_shards) & (held.sum(axis=1) >= pool.data_shards)).sum())
+    return Loss(name=name, osds=lost, placed=after, used=used, short=short, gone=gone)
+
+
+def chosen(cluster: Cluster, kind: Domain) -> tuple[dict[str, tuple[int, ...]], int]:
+    """The domains whose loss is tried, and how many there are: all, or the fullest where that would take too long."""
+    every = domains(cluster, kind)
+    groups = sum(pool.pg_num for pool in cluster.osdmap.pools)
+    most = max(3, PLACEMENTS_MAX // max(1, groups))
+    if len(every) <= most:
+        return every, len(every)
+    used = {osd.id: (osd.used_bytes, osd.size_bytes) for osd in cluster.osds}
+    ranked = sorted(every, key=lambda name: (*(-sum(used[osd][at] for osd in every[name]) for at in (0, 1)), name))
+    return {name: every[name] for name in ranked[:most]}, len(every)
