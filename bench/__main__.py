@@ -14,6 +14,7 @@ BENCHMARKS = {
     "protocol": "protocol fidelity, 20 nodes, all checkers on",
     "cold_start": "a cold rack of 1,000 nodes, dark to all joined",
     "lanl": "years of failures of one machine room",
+    "years": "a year of failures of big sites, in bulk",
     "placement": "placement",
     "swarm": "campaigns of random failures, five nodes, ten minutes each",
     "idle": "what a node costs that has nothing to do, on a lab of real processes",

@@ -105,7 +105,7 @@ class NodeRecord(Record, frozen=True, kw_only=True, tag="node"):
     reason: str = ""
 
 
-class MemberRecord(Record, frozen=True, kw_only=True, tag="member"):
+class MemberRecord(Record, frozen=True, kw_only=True, tag="member", cache_hash=True):
     """Presence of one node, ephemeral, written only by itself.
 
     ``fit`` is False while it drains; ``unfit`` names singletons it gave up (rule 12); ``storage_ok`` is whether it

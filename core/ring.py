@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
+from functools import lru_cache
 
 from core.hashing import digest
 from core.ids import NO_NODE, NodeId
@@ -118,7 +119,9 @@ class Ring:
         return self._members[bisect_left(self._members, mine) - 1]
 
 
+@lru_cache(maxsize=1 << 17)
 def _place(node: NodeId) -> Place:
+    """Where a node sits (cached: the machines of one process share the places of their nodes)."""
     return digest(node), node
 
 

@@ -32,7 +32,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     stop_ms_max: int = 10_000
 
 
-class NodeSpec(msgspec.Struct, frozen=True, kw_only=True):
+class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """One machine, as the core sees it. ``weight`` is relative (100 is an ordinary machine)."""
 
     id: NodeId

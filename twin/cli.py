@@ -23,6 +23,7 @@ from trial.scenario import Fidelity, find_scenarios, why
 from trial.verdict import EXIT_CODES, Outcome, exit_code, to_json
 from twin import cli_advise as advise
 from twin import cli_check as small
+from twin import cli_crush as crush
 from twin import cli_fidelity as fidelity
 from twin import cli_swarm as swarm
 from twin import cli_tape as tape
@@ -84,6 +85,7 @@ def command_line() -> argparse.ArgumentParser:
     swarm.add_command(commands)
     tape.add_commands(commands)
     advise.add_command(commands)
+    crush.add_command(commands)
     return parser
 
 

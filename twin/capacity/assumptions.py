@@ -130,7 +130,9 @@ def _parsed(text: str) -> Value:
 def _fitted(value: object, figure: Assumption) -> Value | None:
     """The value in the figure's own type, or None if it is not allowed."""
     if isinstance(figure.value, str):
-        fits = isinstance(value, str) and (value in figure.words if figure.words else re.fullmatch(figure.pattern, value))
+        fits = isinstance(value, str) and (
+            value in figure.words if figure.words else re.fullmatch(figure.pattern, value)
+        )
         return value if isinstance(value, str) and fits else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -11,6 +11,8 @@ from core.errors import InputError
 from twin.capacity.ceph_json import Document, Kind, find_documents
 from twin.capacity.ceph_records import Df, DfNode, DfNodes, Metadata, Pg, PgDump, PgMap, PoolDf
 from twin.capacity.cluster import Cluster, Host, Osd, PoolUse
+from twin.capacity.tree import host_of_osds, tree_of
+from twin.crush.compile import compile_map
 from twin.crush.map import CrushMap
 from twin.crush.osdmap import OsdMap, Pool
 from twin.crush.osdmap_json import osdmap_from_json
@@ -39,6 +41,7 @@ def read_ceph(folder: Path) -> Cluster:
         document.plain() if document.kind not in ("pg_dump", "osd_metadata") else None
     names = (found["osd_dump"].name, found["osd_crush_dump"].name)
     osdmap = osdmap_from_json(found["osd_dump"].plain(), found["osd_crush_dump"].plain(), names)
+    _check_tree(found["osd_dump"], found["osd_crush_dump"], osdmap)
     homes = host_of_osds(osdmap.crush)
     warnings: list[str] = []
     metadata = _metadata(found["osd_metadata"]) if "osd_metadata" in found else {}
@@ -56,49 +59,27 @@ def read_ceph(folder: Path) -> Cluster:
     )
 
 
-# -- where an OSD stands -----------------------------------------------------------------------------------------------
-
-
-def host_of_osds(crush: CrushMap) -> dict[int, str]:
-    """Name the host of each OSD that stands in the map: its bucket of type host, or itself if there is none."""
-    above = parents(crush)
-    names = {bucket.id: bucket.name for bucket in crush.buckets}
-    hosts: dict[int, str] = {}
-    for device in crush.devices:
-        if device.id in above:
-            host = ancestor(crush, above, device.id, "host")
-            hosts[device.id] = names[host] if host is not None else device.name
-    return hosts
-
-
-def parents(crush: CrushMap) -> dict[int, int]:
-    """The bucket above each device and bucket, without shadow trees."""
-    real = [bucket for bucket in crush.buckets if "~" not in bucket.name]
-    return {item: bucket.id for bucket in real for item in bucket.items}
-
-
-def ancestor(crush: CrushMap, above: Mapping[int, int], item: int, kind: str) -> int | None:
-    """The nearest bucket of a type above an item, or None."""
-    types = {bucket.id: crush.types.get(bucket.type_id, "") for bucket in crush.buckets}
-    for _ in range(len(types) + 1):
-        if item not in above:
-            return None
-        item = above[item]
-        if types.get(item) == kind:
-            return item
-    return None
+def _check_tree(dump: Document, document: Document, osdmap: OsdMap) -> None:
+    """Refuse a map that nothing can be placed by. Raises: InputError that names its file."""
+    try:
+        compile_map(osdmap.crush)
+    except InputError as error:
+        raise InputError([f"{document.path}: {problem}" for problem in error.problems]) from None
+    rules = {rule.id for rule in osdmap.crush.rules}
+    for index, pool in enumerate(osdmap.pools):
+        if pool.rule not in rules:
+            raise dump.fail(f"pools[{index}].crush_rule = {pool.rule}: {document.path.name} has no such rule")
 
 
 def _hosts(crush: CrushMap, homes: Mapping[int, str]) -> tuple[Host, ...]:
-    above = parents(crush)
-    buckets = {bucket.name: bucket.id for bucket in crush.buckets}
-    names = {bucket.id: bucket.name for bucket in crush.buckets}
+    tree = tree_of(crush)
+    buckets = {name: bucket for bucket, name in tree.names.items()}
     hosts = []
     for name in sorted(set(homes.values())):
         at = buckets.get(name)
-        rack = ancestor(crush, above, at, "rack") if at is not None else None
-        pdu = ancestor(crush, above, at, "pdu") if at is not None else None
-        hosts.append(Host(name=name, rack=names.get(rack or 0), pdu=names.get(pdu or 0)))
+        rack = tree.ancestor(at, "rack") if at is not None else None
+        pdu = tree.ancestor(at, "pdu") if at is not None else None
+        hosts.append(Host(name=name, rack=tree.names.get(rack or 0), pdu=tree.names.get(pdu or 0)))
     return tuple(hosts)
 
 
@@ -126,7 +107,9 @@ def _osds(
         if node is None:
             continue
         if node.id not in homes:
-            raise document.fail(f"nodes[{index}].id = {node.id}: no such OSD in the CRUSH map; is it of another cluster?")
+            raise document.fail(
+                f"nodes[{index}].id = {node.id}: no such OSD in the CRUSH map; is it of another cluster?"
+            )
         if node.id in rows:
             raise document.fail(f"nodes[{index}].id = {node.id}: is there twice")
         rows[node.id] = node
@@ -139,7 +122,9 @@ def _osds(
             state = states.get(osd)
             if state is not None and state.up and state.reweight:
                 raise document.fail(f"nodes: has no row for osd.{osd}, which is up and in; is it of another cluster?")
-            warnings.append(f"{document.path.name}: has no row for osd.{osd}, which is not in use: its size counts as 0")
+            warnings.append(
+                f"{document.path.name}: has no row for osd.{osd}, which is not in use: its size counts as 0"
+            )
             row = DfNode(id=osd, type="osd", kb=0, kb_used=0, kb_avail=0)
         known = metadata.get(osd, Metadata(id=osd))
         osd_record = Osd(
@@ -250,7 +235,9 @@ def _uses(document: Document, df: Document, osdmap: OsdMap, warnings: list[str])
         if missing:
             warnings.append(f"{document.path.name}: {missing} of {pool.pg_num} PGs of pool {pool.name} have no row")
     if seen and len(seen) * 2 < sum(pool.pg_num for pool in pools.values()):
-        raise document.fail(f"pg_stats: has rows for {len(seen)} PGs of the OSD map's; is it of another cluster or moment?")
+        raise document.fail(
+            f"pg_stats: has rows for {len(seen)} PGs of the OSD map's; is it of another cluster or moment?"
+        )
     if not seen and pools:
         raise document.fail("pg_stats: has no row, but the OSD map has pools")
     stats = _pool_stats(df, pools, warnings)
@@ -263,7 +250,9 @@ def _entry(version: str) -> int:
     return int(digits[:18]) if digits.isascii() and digits.isdigit() else 0
 
 
-def _use(pool: int, held: "np.ndarray[tuple[int, int], np.dtype[np.int64]]", copies: list[int], stats: PoolDf | None) -> PoolUse:
+def _use(
+    pool: int, held: "np.ndarray[tuple[int, int], np.dtype[np.int64]]", copies: list[int], stats: PoolDf | None
+) -> PoolUse:
     total = int(held[0].sum())
     return PoolUse(
         pool=pool,

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from twin.capacity.cluster import Cluster, PoolUse
+from twin.capacity.cluster import Cluster, Osd, PoolUse
 from twin.crush.compile import compile_map
 from twin.crush.map import NONE
 from twin.crush.osdmap import OsdMap, Pool
@@ -85,6 +85,25 @@ def data_bytes(cluster: Cluster, placed: Placements) -> Amounts:
     return total
 
 
+def settled(before: Cluster, placed: Placements, after: Cluster, placed_after: Placements) -> Cluster:
+    """The changed cluster once its data has moved: what each OSD then uses, with PGs that left it and that came.
+
+    New OSDs start from the overhead that they are given.
+    """
+    left = dict(zip((osd.id for osd in before.osds), data_bytes(before, placed).tolist(), strict=True))
+    came = data_bytes(after, placed_after).tolist()
+    osds = []
+    for osd, held in zip(after.osds, came, strict=True):
+        used = max(osd.overhead_bytes, osd.used_bytes + int(held - left.get(osd.id, 0.0)))
+        osds.append(msgspec.structs.replace(osd, used_bytes=used, available_bytes=_available(osd, used), pgs=None))
+    return msgspec.structs.replace(after, osds=tuple(osds))
+
+
+def _available(osd: Osd, used_bytes: int) -> int | None:
+    """What is free once ``used_bytes`` are used, if Ceph said what was free before."""
+    return None if osd.available_bytes is None else max(0, osd.available_bytes + osd.used_bytes - used_bytes)
+
+
 def growth_rates(cluster: Cluster, placed: Placements, group: Group, amplified: float = 1.0) -> Amounts:
     """Bytes on each OSD for each byte that users add to a group of pools: shape (osds,)."""
     total = np.zeros(len(cluster.osds))
@@ -127,7 +146,9 @@ def groups(cluster: Cluster, placed: Placements) -> tuple[Group, ...]:
     return tuple(_group(pools, weights, index == 0, cluster, large) for index, pools in enumerate(gathered))
 
 
-def _group(pools: Sequence[int], weights: Mapping[int, float], first: bool, cluster: Cluster, large: Sequence[int]) -> Group:
+def _group(
+    pools: Sequence[int], weights: Mapping[int, float], first: bool, cluster: Cluster, large: Sequence[int]
+) -> Group:
     """A group with its shares; the small pools' stored bytes count with the first group."""
     total = sum(weights[pool] for pool in pools)
     small = [pool.id for pool in cluster.osdmap.pools if pool.id not in large] if first else []

@@ -7,7 +7,7 @@ import numpy as np
 
 from core.errors import InputError
 from twin.capacity.cluster import Cluster
-from twin.capacity.fill import Amounts, Placements, data_bytes, place_all
+from twin.capacity.fill import Amounts, Placements, place_all, settled
 from twin.crush.map import NONE
 from twin.crush.osdmap import OsdMap
 
@@ -66,9 +66,8 @@ def lose(cluster: Cluster, placed: Placements, name: str, osds: tuple[int, ...])
     """Take a domain away and let Ceph heal: where each PG is then, and how full each survivor."""
     lost = frozenset(osds)
     after = place_all(without(cluster.osdmap, lost))
-    moved = data_bytes(cluster, after) - data_bytes(cluster, placed)
-    floor = np.array([osd.overhead_bytes for osd in cluster.osds], np.float64)
-    used = np.maximum(floor, np.array([osd.used_bytes for osd in cluster.osds], np.float64) + moved)
+    healed = settled(cluster, placed, cluster, after)
+    used = np.array([osd.used_bytes for osd in healed.osds], np.float64)
     used[[index for index, osd in enumerate(cluster.osds) if osd.id in lost]] = 0.0
     short = gone = 0
     for pool in cluster.osdmap.pools:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
 from formats.catalog import Catalog
 from twin.capacity.assumptions import Assumptions
 from twin.capacity.cluster import Cluster, Host
-from twin.capacity.usable import Step
+from twin.capacity.steps import Left, Step, cascade
 from twin.packing.fit import Fit, fits
 from twin.packing.records import Flavour, Hosts, Mix, Survive, make_hosts
 
@@ -18,7 +19,7 @@ STORAGE, HYPERVISOR = "osd", "hypervisor"
 
 
 class Machines(msgspec.Struct, frozen=True, kw_only=True):
-    """How many virtual machines of the mix fit, step by step; ``vms`` is None with a ``reason`` where nobody can say."""
+    """How many virtual machines of the mix fit, step by step; ``vms`` is None with a ``reason`` where none can say."""
 
     vms: int | None
     steps: tuple[Step, ...] = ()
@@ -49,13 +50,14 @@ def machines(
 ) -> Machines:
     """Count the virtual machines that fit, after all that the rack itself needs and with room for a loss.
 
-    ``mix``: flavours and shares (None: the one VM of the assumptions); ``survive``: as for bytes; ``usable_bytes``: room
-    for their disks (None: not counted).
+    ``mix``: flavours and shares (None: the one VM of the assumptions); ``survive``: as for bytes; ``usable_bytes``:
+    room for their disks (None: not counted).
     """
     hosts = [_completed(host, figures) for host in cluster.hosts]
     if not hosts or any(not host.cores or not host.memory_bytes for host in hosts):
         unknown = next((host.name for host in hosts if not host.cores or not host.memory_bytes), "any host")
-        reason = f"{cluster.source} says nothing of the cores and memory of {unknown}: set cores_per_node and memory_gib_per_node"
+        reason = f"{cluster.source} says nothing of the cores and memory of {unknown}"
+        reason += ": set cores_per_node and memory_gib_per_node"
         return Machines(vms=None, reason=reason)
     chosen = SURVIVED[survive or figures.word("survive")]
     kept = _kept(cluster, hosts, figures, catalog, standby=chosen != "none")
@@ -108,18 +110,26 @@ def _kept(
         osds[osd.host] = osds.get(osd.host, 0) + 1
     catalog_name = f"catalog {catalog.name}" if catalog is not None else "no catalog"
     kept = []
-    for service, what, keys in (
+    for service, name, keys in (
         (STORAGE, "storage daemons", ("osd_cores", "osd_memory_gib")),
-        (HYPERVISOR, "system and hypervisor", ("host_cores", "host_memory_gib")),
+        (HYPERVISOR, "system, hypervisor", ("host_cores", "host_memory_gib")),
     ):
         times = [osds[host.name] if service == STORAGE else 1 for host in hosts]
         cores, memory = figures.number(keys[0]), figures.number(keys[1]) * (1 << 30)
-        source = figures.source(keys[0])
+        source, each = figures.source(keys[0]), "OSD" if service == STORAGE else "node"
         if service in named:
             spec = next(spec for spec in everywhere if spec.name == service)
-            times, cores, memory, source = [1] * len(hosts), float(spec.cores), float(spec.memory_bytes), catalog_name
-        why = f"{what} on every node" + (", for each OSD" if service == STORAGE and service not in named else "")
-        kept.append(_Kept(name=what, why=why, source=source, cores=tuple(cores * n for n in times), memory_bytes=tuple(memory * n for n in times), change=keys))  # fmt: skip
+            times, cores, memory = [1] * len(hosts), float(spec.cores), float(spec.memory_bytes)
+            source, each = f"{catalog_name}, service {service}", "node"
+        one = _Kept(
+            name=name,
+            why=f"{cores:g} cores and {memory / (1 << 30):g} GiB for each {each}",
+            source=source,
+            cores=tuple(cores * count for count in times),
+            memory_bytes=tuple(memory * count for count in times),
+            change=keys,
+        )
+        kept.append(one)
     rest = [spec for spec in everywhere if spec.name not in (STORAGE, HYPERVISOR)]
     each = (float(sum(spec.cores for spec in rest)), float(sum(spec.memory_bytes for spec in rest)))
     kept.append(
@@ -135,7 +145,9 @@ def _kept(
     return kept
 
 
-def _elected(hosts: Sequence[Host], catalog: Catalog | None, kept: Sequence[_Kept], standby: bool, source: str) -> _Kept:
+def _elected(
+    hosts: Sequence[Host], catalog: Catalog | None, kept: Sequence[_Kept], standby: bool, source: str
+) -> _Kept:
     """Spread singletons and counted services, largest first, to the hosts with most memory left.
 
     With ``standby``, room for each singleton is kept on a second host too, where it goes when its node is lost.
@@ -162,52 +174,70 @@ def _elected(hosts: Sequence[Host], catalog: Catalog | None, kept: Sequence[_Kep
 
 def _whole(kept: Sequence[_Kept], hosts: Sequence[Host], what: str) -> list[int]:
     """What is kept of each host in all, rounded up, at most all of it."""
-    if what == "cores":
-        return [min(host.cores or 0, math.ceil(sum(one.cores[at] for one in kept))) for at, host in enumerate(hosts)]
-    return [
-        min(host.memory_bytes or 0, math.ceil(sum(one.memory_bytes[at] for one in kept))) for at, host in enumerate(hosts)
-    ]
+    cores = what == "cores"
+    held = [sum(one.cores[at] if cores else one.memory_bytes[at] for one in kept) for at in range(len(hosts))]
+    most = [(host.cores if cores else host.memory_bytes) or 0 for host in hosts]
+    return [min(limit, math.ceil(amount)) for limit, amount in zip(most, held, strict=True)]
 
 
 def _resource(
-    hosts: Sequence[Host], kept: Sequence[_Kept], packed: Hosts, figures: Assumptions, what: str
-) -> list[Step]:
+    hosts: Sequence[Host], kept: Sequence[_Kept], packed: Hosts, figures: Assumptions, what: Literal["cores", "memory"]
+) -> tuple[Step, ...]:
     """The waterfall of cores or memory up to what virtual machines may ask for."""
     if what == "cores":
         raw, unit, key, column = float(sum(host.cores or 0 for host in hosts)), "cores", "cores_ratio", 0
     else:
-        raw, unit, key, column = float(sum(host.memory_bytes or 0 for host in hosts)), "bytes of memory", "memory_ratio", 1
-    steps, before = [], raw
+        raw, unit, key, column = (
+            float(sum(host.memory_bytes or 0 for host in hosts)),
+            "bytes of memory",
+            "memory_ratio",
+            1,
+        )
+    lefts, left = [], raw
     for one in kept:
-        after = max(0.0, before - sum(one.cores if what == "cores" else one.memory_bytes))
-        steps.append(Step(name=one.name, unit=unit, before=before, taken=before - after, after=after, why=one.why, source=one.source, change=one.change))  # fmt: skip
-        before = after
-    after = float(packed.room[:, column].sum())
-    why = f"each {unit.split()[0].removesuffix('s')} is promised {figures.number(key):g} times; parts of cores and full nodes are lost"
-    steps.append(Step(name="oversubscription", unit=unit, before=before, taken=before - after, after=after, why=why, source=figures.source(key), change=(key,)))  # fmt: skip
-    return steps
+        left -= sum(one.cores if what == "cores" else one.memory_bytes)
+        lefts.append(Left(name=one.name, amount=left, why=one.why, source=one.source, change=one.change))
+    ratio = figures.number(key)
+    why = f"each {'core' if what == 'cores' else 'byte'} is promised {ratio:g} times, whole ones of each node"
+    promised = Left(
+        name="oversubscription",
+        amount=float(packed.room[:, column].sum()),
+        why=why if ratio != 1 else "none: each is promised once",
+        source=figures.source(key),
+        change=(key,),
+    )
+    before = cascade(unit, raw, lefts)
+    return before + cascade(unit, before[-1].after if before else raw, [promised], rising=True)
 
 
 def _counted(
     fit: Fit, mix: Mix, figures: Assumptions, survive: Survive, usable_bytes: int | None
-) -> tuple[list[Step], int]:
+) -> tuple[tuple[Step, ...], int]:
     """The waterfall of virtual machines: all hosts as one box, then headroom, then fragmentation, then disks."""
     lost = f"the loss of any {figures.whole('spare_nodes')} {survive}" if survive != "none" else "no loss"
     worst = f"; worst: {', '.join(fit.worst)}" if fit.worst else ""
     names = ", ".join(flavour.name for flavour in mix.flavours[:3]) + (" ..." if len(mix.flavours) > 3 else "")
-    headroom = fit.volume_vms - fit.lost_to_headroom_vms
-    amounts = [
-        ("headroom", headroom, f"the rest must take all VMs after {lost}{worst}", figures.source("survive"), ("survive", "spare_nodes")),
-        ("fragmentation", fit.vms, f"what is left on each node fits none of {names}; {fit.binding} binds", f"computed: packing {mix.name}, policy {fit.policy}", ("vm_cores", "vm_memory_gib")),
-    ]  # fmt: skip
+    lefts = [
+        Left(
+            name="headroom",
+            amount=fit.volume_vms - fit.lost_to_headroom_vms,
+            why=f"the rest must take all VMs after {lost}{worst}",
+            source=figures.source("survive"),
+            change=("survive", "spare_nodes"),
+        ),
+        Left(
+            name="fragmentation",
+            amount=fit.vms,
+            why=f"what is left on a node is too little for one more ({names}); {fit.binding} binds",
+            source=f"computed: packing of {mix.name}, policy {fit.policy}",
+            change=("vm_cores", "vm_memory_gib"),
+        ),
+    ]
     disk = figures.whole("vm_disk_gib") << 30
-    each = sum(flavour.disk_bytes * flavour.share for flavour in mix.flavours) / sum(f.share for f in mix.flavours)
+    each = sum(one.disk_bytes * one.share for one in mix.flavours) / sum(one.share for one in mix.flavours)
     if usable_bytes is not None and (disk or each):
-        held = min(fit.vms, int(usable_bytes // (disk or each)))
-        amounts.append(("disks", held, "usable bytes for so many disks of VMs", figures.source("vm_disk_gib"), ("vm_disk_gib",)))
-    steps, before = [], float(fit.volume_vms)
-    for name, amount, why, source, change in amounts:
-        after = min(before, float(max(0, amount)))
-        steps.append(Step(name=name, unit="VMs", before=before, taken=before - after, after=after, why=why, source=source, change=change))  # fmt: skip
-        before = after
-    return steps, int(before)
+        held = usable_bytes // (disk or each)
+        why, source = "usable bytes for so many disks of VMs", figures.source("vm_disk_gib")
+        lefts.append(Left(name="disks", amount=held, why=why, source=source, change=("vm_disk_gib",)))
+    steps = cascade("VMs", fit.volume_vms, lefts)
+    return steps, int(steps[-1].after)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from twin.capacity.ceph_files import ancestor, parents
 from twin.capacity.cluster import Cluster, Host, Osd
+from twin.capacity.tree import tree_of
 from twin.crush.map import CrushMap
 
 NEW_MAX = 100_000
@@ -40,7 +40,9 @@ def newcomers(cluster: Cluster, count: int) -> tuple[Newcomer, ...]:
         if spare is not None and spare.host.rack in crowd:
             parent = spare.host.rack
         crowd[parent] = crowd.get(parent, 0) + 1
-        made.append(_made(cluster, spare.host if spare else None, spare.osds if spare else pattern, parent, names, free))
+        made.append(
+            _made(cluster, spare.host if spare else None, spare.osds if spare else pattern, parent, names, free)
+        )
     return tuple(made)
 
 
@@ -54,7 +56,10 @@ def _made(
         racks = {one.rack for one in cluster.hosts}
         host = msgspec.structs.replace(like, name=name, rack=parent if parent in racks else like.rack)
         host = msgspec.structs.replace(host, pdu=_quietest_pdu(cluster, host))
-    weights, classes = _weights(cluster.osdmap.crush), {one.id: one.device_class for one in cluster.osdmap.crush.devices}
+    weights, classes = (
+        _weights(cluster.osdmap.crush),
+        {one.id: one.device_class for one in cluster.osdmap.crush.devices},
+    )
     overheads = _overheads(cluster)
     made, given, kinds = [], [], []
     for disk in disks:
@@ -111,7 +116,9 @@ def _names(cluster: Cluster) -> Iterator[str]:
     taken |= {bucket.name for bucket in cluster.osdmap.crush.buckets}
     if not parts:
         return (name for name in (f"new{number}" for number in range(1, 1 << 30)) if name not in taken)
-    (head, tail), _ = min(Counter((head, tail) for head, _, tail in parts).items(), key=lambda item: (-item[1], item[0]))
+    (head, tail), _ = min(
+        Counter((head, tail) for head, _, tail in parts).items(), key=lambda item: (-item[1], item[0])
+    )
     digits = [number for before, number, after in parts if (before, after) == (head, tail)]
     width = min(len(number) for number in digits)
     padded = width if any(number.startswith("0") and len(number) > 1 for number in digits) else 1
@@ -136,14 +143,10 @@ def _usual(cluster: Cluster) -> tuple[Osd, ...]:
 
 def _crowd(cluster: Cluster) -> dict[str, int]:
     """How many hosts stand under each bucket that has hosts under it, by the bucket's name."""
-    crush = cluster.osdmap.crush
-    above, names = parents(crush), {bucket.id: bucket.name for bucket in crush.buckets}
-    counts: Counter[str] = Counter()
-    for device in crush.devices:
-        host = ancestor(crush, above, device.id, "host")
-        if host is not None and host in above:
-            counts[f"{names[above[host]]}\0{host}"] = 1
-    return dict(sorted(Counter(key.partition("\0")[0] for key in counts).items()))
+    tree = tree_of(cluster.osdmap.crush)
+    hosts = {tree.ancestor(device.id, "host") for device in cluster.osdmap.crush.devices}
+    counts = Counter(tree.names[tree.above[host]] for host in hosts if host is not None and host in tree.above)
+    return dict(sorted(counts.items()))
 
 
 def _quietest_pdu(cluster: Cluster, host: Host) -> str | None:

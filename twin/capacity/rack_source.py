@@ -36,7 +36,9 @@ def cluster_of(path: Path, assumptions: Assumptions | None = None) -> Cluster:
     servers = [server for server in rack.nodes if server.plugged]
     osds = _osds(servers)
     if not osds:
-        raise InputError([f'{path}: template.*.disk: no plugged node has a disk with role = "osd"; needed: at least one'])
+        raise InputError(
+            [f'{path}: template.*.disk: no plugged node has a disk with role = "osd"; needed: at least one']
+        )
     if len(osds) > OSDS_MAX:
         raise InputError([f"{path}: has {len(osds)} osd disks; allowed: {OSDS_MAX}"])
     kinds: tuple[DiskKind, ...] = tuple(sorted({osd.kind for osd in osds}))
@@ -60,7 +62,10 @@ def cluster_of(path: Path, assumptions: Assumptions | None = None) -> Cluster:
         osdmap=osdmap,
         osds=_laid(osds, figures),
         hosts=tuple(sorted(map(_host, servers), key=lambda host: host.name)),
-        uses=tuple(_use(pool, [osd for osd in osds if osd.kind == kind], figures) for pool, kind in zip(pools, kinds, strict=True)),
+        uses=tuple(
+            _use(pool, [osd for osd in osds if osd.kind == kind], figures)
+            for pool, kind in zip(pools, kinds, strict=True)
+        ),
         currency=rack.currency,
         files={"rack": path.name},
         spares=tuple(_spare(server, figures) for server in rack.nodes if not server.plugged),
@@ -180,7 +185,10 @@ def _crush(
         held = {host: [osd for osd in of if osd.kind == kind] for host, of in hosts.items()}
         trees.append(_tree(f"~{kind}", racks, held, -1 - sum(map(len, trees))))
     roots = [tree[0].id for tree in trees]
-    rules = [_rule(index, kind, roots[-1 if len(kinds) == 1 else index + 1], domain, figures) for index, kind in enumerate(kinds)]
+    rules = [
+        _rule(index, kind, roots[-1 if len(kinds) == 1 else index + 1], domain, figures)
+        for index, kind in enumerate(kinds)
+    ]
     return CrushMap(
         devices=tuple(Device(id=osd.id, name=f"osd.{osd.id}", device_class=osd.kind) for osd in osds),
         types=dict(TYPES),
@@ -189,7 +197,9 @@ def _crush(
     )
 
 
-def _tree(suffix: str, racks: Mapping[str, Sequence[str]], hosts: Mapping[str, Sequence[Osd]], first: int) -> list[Bucket]:
+def _tree(
+    suffix: str, racks: Mapping[str, Sequence[str]], hosts: Mapping[str, Sequence[Osd]], first: int
+) -> list[Bucket]:
     """One tree, its root first, with ids from ``first`` downwards."""
     number = first - 1
     inner: list[Bucket] = []

@@ -18,6 +18,17 @@ Floats = npt.NDArray[np.float64]
 
 POINTS = 120
 """How many moments a timeline has at most, the waiting before it apart."""
+COLUMNS = (
+    "t_ms",
+    "bytes_left",
+    "shards_left",
+    "pgs_recovering",
+    "pgs_degraded",
+    "pgs_at_min_size",
+    "pgs_under_min_size",
+    "disk_left_worst",
+    "network_left_worst",
+)
 COURSES_MAX = 21
 JOBS_IN_ALL = 4_000
 """Courses are run until they have had so many jobs together; the more PGs, the less their order matters."""
@@ -163,7 +174,8 @@ def _timeline(
         ended = course.ended_s <= at
         done = np.where(at_job >= 0, np.append(ended, False)[at_job], False)
         whole = np.where(done, groups.whole_after, groups.whole)
-        less = whole < groups.whole_before
+        serving = np.where(done, groups.whole_after, groups.serving if at >= 0 else groups.serving_first)
+        less = serving < groups.whole_before
         point = min(POINTS - 2, max(0, number - (len(moments) - len(grid))))
         now = busy[:, point] if at >= 0 else np.zeros(len(busy))
         rows.append(
@@ -173,13 +185,11 @@ def _timeline(
                 round(float((shards * ~ended).sum())),
                 int(((course.began_s <= at) & ~ended).sum()),
                 int((whole < groups.size).sum()),
-                int((less & (whole == groups.min_size)).sum()),
-                int((less & (whole < groups.min_size)).sum()),
+                int((less & (serving == groups.min_size)).sum()),
+                int((less & (serving < groups.min_size)).sum()),
                 _left(now[: resources.disks]),
                 _left(now[resources.network_from :]),
             )
         )
-    names = ("t_ms", "bytes_left", "shards_left", "pgs_recovering", "pgs_degraded", "pgs_at_min_size")
-    names += ("pgs_under_min_size", "disk_left_worst", "network_left_worst")
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
     return Table(columns, {"t_ms": "ms", "bytes_left": "bytes"}, title="Recovery over time")

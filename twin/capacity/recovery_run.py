@@ -23,7 +23,7 @@ OVER = 1 + 1e-9
 
 
 class Course(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """When each job's first object started and its last was done: float64 seconds, shape (jobs,); ``end_s``: the last."""
+    """When each job's first object started and its last was done, and all were: float64 seconds, shape (jobs,)."""
 
     began_s: Floats
     ended_s: Floats

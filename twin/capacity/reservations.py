@@ -9,7 +9,7 @@ from twin.capacity.recovery_jobs import Job
 class Reserver:
     """The slots of every OSD, the highest priority first, then first come first served.
 
-    A PG asks its driver first, then the other OSDs it needs in order of their ids, and keeps what it has while it waits.
+    A PG asks its driver first, then the other OSDs it needs in order of their ids, and keeps what it has meanwhile.
     Source: ``AsyncReserver`` and the states WaitLocal- and WaitRemote-*Reserved of Ceph 16.2; what is not done here: a
     slot that is held is not taken away for a higher priority.
     """

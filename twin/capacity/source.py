@@ -28,7 +28,9 @@ def read_source(path: Path, assumptions: Assumptions | None = None) -> Cluster:
     if folder:
         return _with_ratios(read_ceph(path), figures)
     if path.suffix.lower() == ".json":
-        raise InputError([f"{path}: is one JSON file; needed: the folder that holds all of a cluster's JSON, or a rack file"])
+        raise InputError(
+            [f"{path}: is one JSON file; needed: the folder that holds all of a cluster's JSON, or a rack file"]
+        )
     return _filled(cluster_of(path, figures))
 
 

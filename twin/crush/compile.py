@@ -13,6 +13,8 @@ ALGORITHMS: dict[Algorithm, int] = {"uniform": 1, "list": 2, "tree": 3, "straw":
 """Ceph's numbers of the bucket algorithms (`CRUSH_BUCKET_*`)."""
 ITEMS_MAX = 0xFFFF
 """The largest bucket that can be mapped."""
+TREE_MAX = 64
+"""The largest tree bucket: Ceph counts its nodes, a power of two of at least twice as many, in 8 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +152,8 @@ def _problems(crush: CrushMap) -> list[str]:
             problems.append(f"bucket {bucket.name}: {len(bucket.items)} items but {len(bucket.weights)} weights")
         if len(bucket.items) > ITEMS_MAX:
             problems.append(f"bucket {bucket.name}: {len(bucket.items)} items; allowed: up to {ITEMS_MAX}")
+        if bucket.alg == "tree" and len(bucket.items) > TREE_MAX:
+            problems.append(f"bucket {bucket.name}: a tree bucket of {len(bucket.items)}; allowed: up to {TREE_MAX}")
         if not -(2**24) <= bucket.id < 0:
             problems.append(f"bucket {bucket.name}: id {bucket.id}; allowed: from -16777216 to -1")
         if bucket.items and not -(2**31) <= min(bucket.items) <= max(bucket.items) < 2**24:

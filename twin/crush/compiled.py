@@ -26,7 +26,7 @@ _DRAW_S = 30e-9
 """What one draw costs in NumPy (measured: 22-35 ns). Only the choice of the way depends on it, never a result."""
 _WARM_S, _CACHED_S, _COLD_S = 0.002, 1.5, 30.0
 """NumPy time from which numba pays: already loaded, to be loaded, to be compiled first (about 20 s)."""
-_LANES = 16
+_LANES = 8
 _NOTES_EACH = 4
 
 
@@ -109,12 +109,13 @@ def map_traced(
     Raises: ModuleNotFoundError if numba is not installed.
     """
     depth = len(np.unique(compiled.type_id[compiled.alg != 0]))
-    capacity = max(1024, len(xs) * (num_rep + 1) * max(depth, 1))
-    while True:
-        mapped, draws, tests, used = _run(compiled, rule, xs, num_rep, weights, choose_args, capacity=capacity)
-        if max(used) <= capacity:
-            return Traced(mapped=mapped, draws=draws[: used[0]], tests=tests[: used[1]])
-        capacity = max(used)
+    capacity = max(1024, len(xs) * (num_rep + 1) * (depth + 1))
+    mapped, notes, used = _run(compiled, rule, xs, num_rep, weights, choose_args, capacity=capacity)
+    if used > capacity:
+        mapped, notes, used = _run(compiled, rule, xs, num_rep, weights, choose_args, capacity=used)
+    notes = notes[:used]
+    tests = notes[:, 1] == _kernel().TEST
+    return Traced(mapped=mapped, draws=notes[~tests], tests=notes[tests][:, [0, 3]])
 
 
 def _kernel() -> ModuleType:
@@ -150,57 +151,39 @@ def _run(
     choose_args: str | None,
     *,
     capacity: int,
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], tuple[int, int]]:
-    """Map, and note what was looked at in arrays of ``capacity`` rows; 0: note nothing."""
+) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+    """Map, and note what was looked at in ``capacity`` rows (0: nothing); also how many rows that would take."""
     kernel = _kernel()
     tables = _tables(kernel, compiled, weights, choose_args)
-    largest = max(int(tables.count.max(initial=0)), _LANES)
-    space = kernel.Space(
-        hashes=np.zeros(largest, np.uint32),
-        quotients=np.zeros(largest, np.float64),
-        first=np.zeros(num_rep + 1, np.int32),
-        second=np.zeros(num_rep + 1, np.int32),
-        leaves=np.zeros(num_rep + 1, np.int32),
-    )
-    notes = kernel.Notes(
-        draws=np.zeros((capacity, _NOTES_EACH), np.int32),
-        tests=np.zeros((capacity, 2), np.int32),
-        used=np.zeros(2, np.int64),
-        wanted=capacity > 0,
-    )
+    quotients = np.zeros(max(int(tables[0][:, kernel.COUNT].max(initial=0)), _LANES))
+    space = (np.zeros(len(quotients), np.uint32), quotients, quotients.view(np.int64), np.zeros((3, num_rep + 1), np.int32))
+    notes, used = np.zeros((capacity, _NOTES_EACH), np.int32), np.zeros(1, np.int64)
     mapped = np.full((len(xs), num_rep), NONE, np.int32)
     steps = _steps(kernel, compiled.rules[rule], compiled.crush.tunables, num_rep)
     seeds = (np.asarray(xs).astype(np.int64) & 0xFFFFFFFF).astype(np.uint32)
-    kernel.map_all(tables, steps, seeds, space, notes, mapped, np.zeros(len(xs), np.int64))
-    return mapped, notes.draws, notes.tests, (int(notes.used[0]), int(notes.used[1]))
+    kernel.map_all(*tables, *space, notes, used, steps, seeds, mapped)
+    return mapped, notes, int(used[0])
 
 
-def _tables(kernel: ModuleType, compiled: Compiled, weights: NDArray[np.uint32], choose_args: str | None) -> object:
+def _tables(
+    kernel: ModuleType, compiled: Compiled, weights: NDArray[np.uint32], choose_args: str | None
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], int]:
     """Lay a map out for the kernel: each bucket's items padded to whole lanes with items of no weight."""
     size = compiled.size
     count = -(-size // _LANES) * _LANES
     start = np.cumsum(count) - count
-    total = int(count.sum())
     bucket = np.repeat(np.arange(len(size)), size)
     within = np.arange(len(bucket)) - np.repeat(np.cumsum(size) - size, size)
     source, target = compiled.offset[bucket] + within, start[bucket] + within
     drawn = compiled.drawn[choose_args] if choose_args is not None else None
     ids, rows = (drawn.ids, drawn.weights) if drawn else (compiled.items, compiled.weights[None, :])
-    items, hashed, weighed = np.zeros(total, np.int32), np.zeros(total, np.uint32), np.zeros((len(rows), total))
-    items[target], hashed[target] = compiled.items[source], ids[source].astype(np.uint32)
+    total = int(count.sum())
+    names, weighed = np.zeros((2, total), np.int32), np.zeros((len(rows), total))
+    names[kernel.ITEM, target], names[kernel.HASHED, target] = compiled.items[source], ids[source]
     weighed[:, target] = rows[:, source]
-    return kernel.Tables(
-        start=start,
-        count=count,
-        size=size,
-        kind=compiled.type_id,
-        items=items,
-        ids=hashed,
-        weights=weighed,
-        ranks=negative_logs().astype(np.float64),
-        reweights=np.asarray(weights).astype(np.int64),
-        device_count=compiled.device_count,
-    )
+    buckets = np.stack([start, count, size, compiled.type_id.astype(np.int64)], axis=1)
+    reweights = np.asarray(weights).astype(np.int64)
+    return buckets, names, weighed, np.maximum(negative_logs(), 0.5), reweights, compiled.device_count
 
 
 def _steps(kernel: ModuleType, rule: Rule, tunables: Tunables, num_rep: int) -> NDArray[np.int64]:

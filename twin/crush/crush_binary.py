@@ -20,6 +20,7 @@ from twin.crush.map import (
     Step,
     Take,
     Tunables,
+    Unsupported,
 )
 from twin.crush.straws import tree_weights
 
@@ -185,7 +186,7 @@ def _bucket(cursor: _Cursor, expected: int, warnings: list[str]) -> Bucket | Non
         case "list":
             weights = cursor.numbers("I", 2 * size, what)[::2]
         case "tree":
-            nodes = cursor.numbers("I", cursor.count(what), what)
+            nodes = cursor.numbers("I", cursor.number("B", what), what)
             weights = nodes[1 : 2 * size : 2]
             if list(nodes[1:]) != tree_weights(weights)[1:]:
                 warnings.append(f"{cursor.where}: {what}: node weights are not the sums of the items'; the sums are used")
@@ -208,8 +209,6 @@ def _rule(cursor: _Cursor, id: int) -> Rule | None:
         operation = cursor.number("I", f"{what}, step {place}")
         one, two = cursor.numbers("i", 2, f"{what}, step {place}")
         step = _step(operation, one, two)
-        if step is None and operation != NOOP:
-            cursor.wrong(what, f"step {place} has operation {operation}; allowed: take, choose, chooseleaf, set, emit (no MSR)")
         steps.extend([step] if step is not None else [])
     return Rule(id=id, name="", type_id=type_id, steps=tuple(steps), size_min=size_min, size_max=size_max)
 
@@ -221,7 +220,9 @@ def _step(operation: int, one: int, two: int) -> Step | None:
         return Emit()
     if operation in CHOICES:
         return Choose(how=CHOICES[operation], num=one, type_id=two)
-    return Set(what=SETTINGS[operation], value=one) if operation in SETTINGS else None
+    if operation in SETTINGS:
+        return Set(what=SETTINGS[operation], value=one)
+    return None if operation == NOOP else Unsupported(operation=f"step operation {operation}")
 
 
 def _tunables(cursor: _Cursor) -> Tunables:

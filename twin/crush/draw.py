@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ DRAWS = 1 << 16
 Kind = Literal["equal", "straw2", "straw", "list", "tree", "uniform"]
 Items = NDArray[np.int32]
 Indices = NDArray[np.int64]
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +53,19 @@ class Space:
 
     def __init__(self) -> None:
         """Allocate about 5 MB."""
-        self.words = np.empty((WORDS, DRAWS), np.uint32)
-        self.index = np.empty(DRAWS, np.int64)
-        self.scores = np.empty(DRAWS, np.float64)
-        self.divisors = np.empty(DRAWS, np.float64)
-        self.flags = np.empty(DRAWS, np.bool_)
-        self.places = np.empty(DRAWS, np.uint16)
+        self.words = _aligned(WORDS * DRAWS, np.uint32).reshape(WORDS, DRAWS)
+        self.index = _aligned(DRAWS, np.int64)
+        self.scores = _aligned(DRAWS, np.float64)
+        self.divisors = _aligned(DRAWS, np.float64)
+        self.flags = _aligned(DRAWS, np.bool_)
+        self.places = _aligned(DRAWS, np.uint16)
+
+
+def _aligned(count: int, dtype: type[T]) -> NDArray[T]:
+    """Allocate at a multiple of 64 bytes: elsewhere, vector instructions take a fifth longer (measured)."""
+    raw = np.empty(count * np.dtype(dtype).itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + count * np.dtype(dtype).itemsize].view(dtype)
 
 
 def groups_of(compiled: Compiled, choose_args: str | None, position: int) -> Groups:
@@ -132,7 +140,8 @@ def draw(space: Space, group: Group, slots: Indices, x: Words, r: Words) -> Item
     ``slots``: the buckets' columns in the group, ``x`` and ``r`` the input and the attempt, all of shape (n,).
     """
     chosen = np.empty(len(x), np.int64)
-    step = max(1, DRAWS // max(group.size, len(group.more)))
+    step = DRAWS // max(group.size, len(group.more), 1)
+    step = step // 16 * 16 or step  # rows of whole vectors
     alone = len(group.ids) == 1
     for start in range(0, len(x), step):
         part = slice(start, min(start + step, len(x)))

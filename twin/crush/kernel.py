@@ -2,14 +2,15 @@
 
 It maps what real maps of the last years hold: straw2 buckets and no local retries; ``twin.crush.compiled`` asks before.
 
+All functions take the same arrays one by one: a record of arrays, or a slice, costs more to pass than a draw takes.
+
 Source: ``crush_do_rule``, ``crush_choose_firstn``, ``crush_choose_indep`` and ``bucket_straw2_choose`` of Ceph 16.2.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 LANES = 16
 """Buckets are padded to a multiple of this many items, so that every pass of a draw is whole vectors."""
@@ -18,54 +19,15 @@ TAKE, FIRSTN, INDEP, EMIT = 0, 1, 2, 3
 _NONE = 0x7FFFFFFF
 _OPEN = 0x7FFFFFFE
 _ONE = 0x10000
+TEST = -1
+"""Stands for the bucket in the note of a test."""
+ITEM, HASHED = 0, 1
+"""Rows of ``names``."""
+START, COUNT, SIZE, KIND = 0, 1, 2, 3
+"""Columns of ``buckets``: first item, items with padding, items in earnest, type."""
 _SEED = np.uint32(1315423911)
 _X, _Y = np.uint32(231232), np.uint32(1232)
-_NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
-_QUOTIENT_MAX = float((1 << 48) - 1)
-
-
-class Tables(NamedTuple):
-    """One map, padded, for one choose_args.
-
-    Per bucket: ``start`` and ``count`` int64 (items, whole lanes), ``size`` int64 (items in earnest), ``kind`` int32.
-    Per padded item: ``items`` int32; ``ids`` uint32, what is hashed; ``weights`` float64, shape (positions, items),
-    16.16. ``ranks``: float64, shape (65536,): 2^48 - crush_ln(u). ``reweights``: int64, by device id.
-    ``device_count``: devices from here on do not exist.
-    """
-
-    start: NDArray[np.int64]
-    count: NDArray[np.int64]
-    size: NDArray[np.int64]
-    kind: NDArray[np.int32]
-    items: NDArray[np.int32]
-    ids: NDArray[np.uint32]
-    weights: NDArray[np.float64]
-    ranks: NDArray[np.float64]
-    reweights: NDArray[np.int64]
-    device_count: int
-
-
-class Notes(NamedTuple):
-    """What a mapping looked at. ``draws``: int32, shape (capacity, 4): input, bucket index, r, place of the winner.
-
-    ``tests``: int32, shape (capacity, 2): input, device whose reweight was asked. ``used``: int64, how many rows of
-    each are filled; beyond the capacity they are counted and not kept. ``wanted``: whether to note anything.
-    """
-
-    draws: NDArray[np.int32]
-    tests: NDArray[np.int32]
-    used: NDArray[np.int64]
-    wanted: bool
-
-
-class Space(NamedTuple):
-    """Room to work in: ``hashes`` uint32 and ``quotients`` float64, as long as the largest bucket; four int32 rows."""
-
-    hashes: NDArray[np.uint32]
-    quotients: NDArray[np.float64]
-    first: NDArray[np.int32]
-    second: NDArray[np.int32]
-    leaves: NDArray[np.int32]
+_FIRST, _CHOSEN, _LEAVES = 0, 1, 2
 
 
 def _jit(function: Any) -> Any:
@@ -76,11 +38,16 @@ def _jit(function: Any) -> Any:
         return numba.njit(error_model="numpy", boundscheck=False)(function)
 
 
+def _inline(function: Any) -> Any:
+    """Compile into its callers: a call in a loop would keep the loop from becoming vector instructions."""
+    return numba.njit(inline="always", error_model="numpy")(function)
+
+
 _word = np.uint32
 """numba widens 32-bit arithmetic to 64 bits; each result is cut back to a word."""
 
 
-@_jit
+@_inline
 def _mix(a: Any, b: Any, c: Any) -> Any:
     a = _word(_word(a - b - c) ^ (c >> _word(13)))
     b = _word(_word(b - c - a) ^ _word(a << _word(8)))
@@ -94,7 +61,7 @@ def _mix(a: Any, b: Any, c: Any) -> Any:
     return a, b, c
 
 
-@_jit
+@_inline
 def _hash2(a: Any, b: Any) -> Any:
     h = _word(_SEED ^ a ^ b)
     x, y = _X, _Y
@@ -104,7 +71,7 @@ def _hash2(a: Any, b: Any) -> Any:
     return h
 
 
-@_jit
+@_inline
 def _hash3(a: Any, b: Any, c: Any) -> Any:
     h = _word(_SEED ^ a ^ b ^ c)
     x, y = _X, _Y
@@ -117,212 +84,223 @@ def _hash3(a: Any, b: Any, c: Any) -> Any:
 
 
 @_jit
-def _hash_all(x: Any, ids: Any, r: Any, out: Any) -> None:
-    for i in range(ids.shape[0]):
-        out[i] = _hash3(x, ids[i], r) & np.uint32(0xFFFF)
+def _straw2(
+    buckets: Any, names: Any, weights: Any, logs: Any, hashes: Any, quotients: Any, keys: Any, b: Any, x: Any, r: Any, row: Any
+) -> Any:
+    """The place of the item that wins: the first one with the least quotient.
 
-
-@_jit
-def _weigh_all(hashes: Any, weights: Any, ranks: Any, out: Any) -> None:
-    for i in range(weights.shape[0]):
-        out[i] = np.floor(ranks[hashes[i]] / weights[i])
-
-
-@_jit
-def _straw2(tables: Any, space: Any, bucket: Any, x: Any, r: Any, position: Any) -> Any:
-    """The place of the item that wins: the first one with the least quotient; all weights 0: the first one."""
-    start, count = tables.start[bucket], tables.count[bucket]
-    hashes, quotients = space.hashes[:count], space.quotients[:count]
-    row = min(position, tables.weights.shape[0] - 1)
-    _hash_all(x, tables.ids[start : start + count], np.uint32(r), hashes)
-    _weigh_all(hashes, tables.weights[row, start : start + count], tables.ranks, quotients)
-    best, place = np.inf, 0
-    for i in range(tables.size[bucket]):
-        if quotients[i] < best:
-            best, place = quotients[i], i
+    Quotients are whole and not negative, so they are in the order of their bits; by weight 0 they are infinite.
+    """
+    start, count = buckets[b, START], buckets[b, COUNT]
+    own, weighed = names[HASHED, start : start + count], weights[row, start : start + count]
+    for i in range(count):
+        hashes[i] = _hash3(x, _word(own[i]), r) & _word(0xFFFF)
+    for i in range(count):
+        quotients[i] = np.floor(logs[hashes[i]] / weighed[i])
+    best = keys[0]
+    for i in range(count):
+        best = min(best, keys[i])
+    place = 0
+    while keys[place] != best:
+        place += 1
     return place
 
 
-@_jit
-def _draw(tables: Any, space: Any, notes: Any, n: Any, bucket: Any, x: Any, r: Any, position: Any) -> Any:
-    """Draw from a bucket and note it; the place of the winner, -1 from an empty bucket."""
-    place = -1
-    if tables.size[bucket] > 0:
-        place = _straw2(tables, space, bucket, x, r, position)
-    if notes.wanted:
-        at = notes.used[0]
-        if at < notes.draws.shape[0]:
-            notes.draws[at, 0], notes.draws[at, 1], notes.draws[at, 2], notes.draws[at, 3] = n, bucket, r, place
-        notes.used[0] = at + 1
-    return place
-
-
-@_jit
-def _is_out(tables: Any, notes: Any, n: Any, x: Any, device: Any) -> Any:
-    if notes.wanted:
-        at = notes.used[1]
-        if at < notes.tests.shape[0]:
-            notes.tests[at, 0], notes.tests[at, 1] = n, device
-        notes.used[1] = at + 1
-    if device >= tables.reweights.shape[0]:
-        return True
-    weight = tables.reweights[device]
-    if weight >= _ONE:
-        return False
-    return weight == 0 or np.int64(_hash2(x, np.uint32(device)) & np.uint32(0xFFFF)) >= weight
-
-
-@_jit
-def _descend(tables: Any, space: Any, notes: Any, n: Any, bucket: Any, kind: Any, x: Any, r: Any, position: Any) -> Any:
+@_inline
+def _descend(
+    buckets: Any, names: Any, weights: Any, logs: Any, reweights: Any, devices: Any, hashes: Any, quotients: Any, keys: Any, room: Any, notes: Any, used: Any, n: Any, b: Any, kind: Any, x: Any, r: Any, position: Any
+) -> Any:
     """Draw downwards until an item of the kind: its id; ``_NONE`` if there can be none, ``_OPEN`` at an empty bucket."""
-    for _ in range(tables.size.shape[0] + 1):
-        place = _draw(tables, space, notes, n, bucket, x, r, position)
+    row = min(position, weights.shape[0] - 1)
+    for _ in range(buckets.shape[0] + 1):
+        place = -1
+        if buckets[b, SIZE] > 0:
+            place = _straw2(buckets, names, weights, logs, hashes, quotients, keys, b, x, _word(r), row)
+        if notes.shape[0] > 0:
+            _note(notes, used, n, b, r, place)
         if place < 0:
             return _OPEN
-        item = tables.items[tables.start[bucket] + place]
-        if item >= tables.device_count:
+        item = np.int64(names[ITEM, buckets[b, START] + place])
+        if item >= devices:
             return _NONE
-        found = tables.kind[-1 - item] if item < 0 else 0
+        found = buckets[-1 - item, KIND] if item < 0 else 0
         if found == kind:
             return item
         if item >= 0:
             return _NONE
-        bucket = -1 - item
+        b = -1 - item
     return _NONE
 
 
+@_inline
+def _note(notes: Any, used: Any, n: Any, b: Any, r: Any, place: Any) -> None:
+    """Keep a draw, or (bucket ``TEST``) the test of a device; beyond the room there is, only count it."""
+    at = used[0]
+    if at < notes.shape[0]:
+        notes[at, 0], notes[at, 1], notes[at, 2], notes[at, 3] = n, b, r, place
+    used[0] = at + 1
+
+
 @_jit
-def _has(row: Any, low: Any, high: Any, item: Any) -> Any:
+def _is_out(reweights: Any, notes: Any, used: Any, n: Any, x: Any, device: Any) -> Any:
+    if notes.shape[0] > 0:
+        _note(notes, used, n, TEST, 0, device)
+    if device >= reweights.shape[0]:
+        return True
+    weight = reweights[device]
+    if weight >= _ONE:
+        return False
+    return weight == 0 or np.int64(_hash2(x, _word(device)) & _word(0xFFFF)) >= weight
+
+
+@_inline
+def _has(room: Any, row: Any, low: Any, high: Any, item: Any) -> Any:
     for i in range(low, high):
-        if row[i] == item:
+        if room[row, i] == item:
             return True
     return False
 
 
-@_jit
+@_inline
 def _leaf_firstn(
-    tables: Any, space: Any, notes: Any, n: Any, bucket: Any, x: Any, place: Any, r: Any, tries: Any, out: Any, base: Any
+    buckets: Any, names: Any, weights: Any, logs: Any, reweights: Any, devices: Any, hashes: Any, quotients: Any, keys: Any, room: Any, notes: Any, used: Any, n: Any, b: Any, x: Any, r: Any, tries: Any, base: Any, got: Any
 ) -> Any:
     """Find a device under a chosen bucket that the replicas before have not got; whether there is one."""
     for failed in range(tries):
-        item = _descend(tables, space, notes, n, bucket, 0, x, r + failed, place)
+        item = _descend(buckets, names, weights, logs, reweights, devices, hashes, quotients, keys, room, notes, used, n, b, 0, x, r + failed, got)
         if item == _NONE:
             return False
-        if item == _OPEN or _has(out, base, base + place, item) or _is_out(tables, notes, n, x, item):
+        if item == _OPEN or _has(room, _LEAVES, base, base + got, item):
             continue
-        out[base + place] = item
-        return True
+        if not _is_out(reweights, notes, used, n, x, item):
+            room[_LEAVES, base + got] = item
+            return True
     return False
 
 
-@_jit
-def _firstn(tables: Any, space: Any, notes: Any, n: Any, x: Any, bucket: Any, step: Any, base: Any, room: Any) -> Any:
-    """Choose up to ``step.num`` items into ``space.second[base:]``, their leaves beside them; how many there are."""
+@_inline
+def _firstn(
+    buckets: Any, names: Any, weights: Any, logs: Any, reweights: Any, devices: Any, hashes: Any, quotients: Any, keys: Any, room: Any, notes: Any, used: Any, n: Any, x: Any, b: Any, step: Any, base: Any, most: Any
+) -> Any:
+    """Choose up to as many items as the step says into the room from ``base`` on, leaves beside them; how many."""
     num, kind, leaf, tries, leaf_tries, vary_r, stable = step[2], step[3], step[4], step[5], step[6], step[7], step[8]
-    out, leaves, got = space.second, space.leaves, 0
+    got = 0
     for rep in range(num):
-        if got >= room:
+        if got >= most:
             break
         for failed in range(tries):
             r = rep + failed
-            item = _descend(tables, space, notes, n, bucket, kind, x, r, got)
+            item = _descend(buckets, names, weights, logs, reweights, devices, hashes, quotients, keys, room, notes, used, n, b, kind, x, r, got)
             if item == _NONE:
                 break
-            if item == _OPEN or _has(out, base, base + got, item):
+            if item == _OPEN or _has(room, _CHOSEN, base, base + got, item):
                 continue
             if leaf and item < 0:
                 leaf_r = (r >> (vary_r - 1) if vary_r else 0) + (0 if stable else got)
-                if not _leaf_firstn(tables, space, notes, n, -1 - item, x, got, leaf_r, leaf_tries, leaves, base):
+                if not _leaf_firstn(buckets, names, weights, logs, reweights, devices, hashes, quotients, keys, room, notes, used, n, -1 - item, x, leaf_r, leaf_tries, base, got):
                     continue
             elif leaf:
-                leaves[base + got] = item
-            if kind == 0 and _is_out(tables, notes, n, x, item):
+                room[_LEAVES, base + got] = item
+            if kind == 0 and _is_out(reweights, notes, used, n, x, item):
                 continue
-            out[base + got] = item
+            room[_CHOSEN, base + got] = item
             got += 1
             break
     return got
 
 
-@_jit
+@_inline
 def _leaf_indep(
-    tables: Any, space: Any, notes: Any, n: Any, bucket: Any, x: Any, place: Any, r: Any, num: Any, tries: Any
+    buckets: Any, names: Any, weights: Any, logs: Any, reweights: Any, devices: Any, hashes: Any, quotients: Any, keys: Any, room: Any, notes: Any, used: Any, n: Any, b: Any, x: Any, place: Any, r: Any, num: Any, tries: Any
 ) -> Any:
     """Find a device under a chosen bucket: its id, or ``_NONE``."""
     for failed in range(tries):
-        item = _descend(tables, space, notes, n, bucket, 0, x, place + r + num * failed, place)
+        item = _descend(buckets, names, weights, logs, reweights, devices, hashes, quotients, keys, room, notes, used, n, b, 0, x, place + r + num * failed, place)
         if item == _NONE:
             return _NONE
-        if item != _OPEN and not _is_out(tables, notes, n, x, item):
+        if item != _OPEN and not _is_out(reweights, notes, used, n, x, item):
             return item
     return _NONE
 
 
-@_jit
-def _indep(tables: Any, space: Any, notes: Any, n: Any, x: Any, bucket: Any, step: Any, base: Any, size: Any) -> None:
-    """Choose ``size`` items into ``space.second[base:]``, each at its place, and their leaves beside them."""
+@_inline
+def _indep(
+    buckets: Any, names: Any, weights: Any, logs: Any, reweights: Any, devices: Any, hashes: Any, quotients: Any, keys: Any, room: Any, notes: Any, used: Any, n: Any, x: Any, b: Any, step: Any, base: Any, size: Any
+) -> None:
+    """Choose ``size`` items into the room from ``base`` on, each at its place, and leaves beside them."""
     num, kind, leaf, tries, leaf_tries = step[2], step[3], step[4], step[5], step[6]
-    out, leaves, left = space.second, space.leaves, size
-    for i in range(base, base + size):
-        out[i] = leaves[i] = _OPEN
+    left, end = size, base + size
+    room[_CHOSEN, base:end] = _OPEN
+    room[_LEAVES, base:end] = _OPEN
     for failed in range(tries):
-        if left <= 0:
-            break
-        for rep in range(size):
-            if out[base + rep] != _OPEN:
+        for rep in range(size if left > 0 else 0):
+            if room[_CHOSEN, base + rep] != _OPEN:
                 continue
             r = rep + num * failed
-            item = _descend(tables, space, notes, n, bucket, kind, x, r, 0)
-            if item == _OPEN:
-                continue
+            item = _descend(buckets, names, weights, logs, reweights, devices, hashes, quotients, keys, room, notes, used, n, b, kind, x, r, 0)
             if item == _NONE:
-                out[base + rep] = leaves[base + rep] = _NONE
+                room[_CHOSEN, base + rep] = room[_LEAVES, base + rep] = _NONE
                 left -= 1
                 continue
-            if _has(out, base, base + size, item):
+            if item == _OPEN or _has(room, _CHOSEN, base, end, item):
                 continue
-            if leaf and item < 0:
-                found = _leaf_indep(tables, space, notes, n, -1 - item, x, rep, r, num, leaf_tries)
-                leaves[base + rep] = found
-                if found == _NONE:
+            if leaf:
+                if item < 0:
+                    room[_LEAVES, base + rep] = _leaf_indep(buckets, names, weights, logs, reweights, devices, hashes, quotients, keys, room, notes, used, n, -1 - item, x, rep, r, num, leaf_tries)
+                else:
+                    room[_LEAVES, base + rep] = item
+                if room[_LEAVES, base + rep] == _NONE:
                     continue
-            elif leaf:
-                leaves[base + rep] = item
-            if kind == 0 and _is_out(tables, notes, n, x, item):
+            if kind == 0 and _is_out(reweights, notes, used, n, x, item):
                 continue
-            out[base + rep] = item
+            room[_CHOSEN, base + rep] = item
             left -= 1
-    for i in range(base, base + size):
-        out[i] = _NONE if out[i] == _OPEN else out[i]
-        leaves[i] = _NONE if leaves[i] == _OPEN else leaves[i]
+    for i in range(base, end):
+        for row in (_CHOSEN, _LEAVES):
+            if room[row, i] == _OPEN:
+                room[row, i] = _NONE
 
 
-@_jit
-def _choose(tables: Any, space: Any, notes: Any, n: Any, x: Any, step: Any, count: Any, most: Any) -> Any:
-    """Run a choose step over the ``count`` items in ``space.first``; how many are there after it."""
+@_inline
+def _choose(
+    buckets: Any, names: Any, weights: Any, logs: Any, reweights: Any, devices: Any, hashes: Any, quotients: Any, keys: Any, room: Any, notes: Any, used: Any, n: Any, x: Any, step: Any, count: Any, most: Any
+) -> Any:
+    """Run a choose step over the ``count`` items that are there; how many are there after it."""
     got = 0
     for i in range(count):
-        bucket = -1 - space.first[i]
-        if bucket < 0 or bucket >= tables.size.shape[0] or step[2] <= 0:
+        b = -1 - np.int64(room[_FIRST, i])
+        if b < 0 or b >= buckets.shape[0] or step[2] <= 0:
             continue
         if step[0] == FIRSTN:
-            got += _firstn(tables, space, notes, n, x, bucket, step, got, most - got)
+            got += _firstn(buckets, names, weights, logs, reweights, devices, hashes, quotients, keys, room, notes, used, n, x, b, step, got, most - got)
         else:
             size = min(step[2], most - got)
-            _indep(tables, space, notes, n, x, bucket, step, got, size)
+            _indep(buckets, names, weights, logs, reweights, devices, hashes, quotients, keys, room, notes, used, n, x, b, step, got, size)
             got += size
+    chosen = _LEAVES if step[4] else _CHOSEN
     for i in range(got):
-        space.first[i] = space.leaves[i] if step[4] else space.second[i]
+        room[_FIRST, i] = room[chosen, i]
     return got
 
 
 @_jit
-def map_all(tables: Any, steps: Any, xs: Any, space: Any, notes: Any, out: Any, lengths: Any) -> None:
+def map_all(
+    buckets: Any, names: Any, weights: Any, logs: Any, reweights: Any, devices: Any, hashes: Any, quotients: Any, keys: Any, room: Any, notes: Any, used: Any, steps: Any, xs: Any, out: Any
+) -> None:
     """Map every input through the steps.
 
+    The map: ``buckets`` int64, shape (buckets, 4): first item, items with padding, items in earnest, type. ``names``
+    int32, shape (2, items): each item's id, and the one that is hashed. ``weights`` float64, shape (positions, items),
+    16.16. ``logs`` float64, shape (65536,): 2^48 - crush_ln(u), the 0 among them 0.5 (so that no weight makes it more
+    than the infinity of weight 0). ``reweights`` int64, by device id. ``devices``: ids from here on do not exist.
+
+    Room to work in: ``hashes`` uint32 and ``quotients`` float64, as long as the largest bucket; ``keys``: the
+    quotients, seen as int64; ``room`` int32, shape (3, replicas and one). ``notes`` int32, shape (capacity, 4), what
+    was looked at: input, bucket index, r, place of the winner (-1: empty), or input, ``TEST``, 0, device; of no
+    length: not wanted. ``used`` int64, shape (1,): how many notes there are, kept or not.
+
     ``steps``: int64, shape (steps, 9): kind, item to take, number, type, whether down to a leaf, tries, tries for the
-    leaf, vary_r, stable. ``xs``: uint32, shape (inputs,). ``out``: int32, shape (inputs, replicas), filled with NONE
-    before; ``lengths``: int64, shape (inputs,): how many each has got, holes included.
+    leaf, vary_r, stable. ``xs``: uint32, shape (inputs,). ``out``: int32, shape (inputs, replicas), all NONE before.
     """
     most = out.shape[1]
     for n in range(xs.shape[0]):
@@ -330,13 +308,12 @@ def map_all(tables: Any, steps: Any, xs: Any, space: Any, notes: Any, out: Any, 
         for s in range(steps.shape[0]):
             step = steps[s]
             if step[0] == TAKE:
-                space.first[0] = step[1]
+                room[_FIRST, 0] = step[1]
                 count = 1
             elif step[0] == EMIT:
                 for i in range(min(count, most - length)):
-                    out[n, length] = space.first[i]
+                    out[n, length] = room[_FIRST, i]
                     length += 1
                 count = 0
             elif count > 0:
-                count = _choose(tables, space, notes, n, xs[n], step, count, most)
-        lengths[n] = length
+                count = _choose(buckets, names, weights, logs, reweights, devices, hashes, quotients, keys, room, notes, used, n, xs[n], step, count, most)

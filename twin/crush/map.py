@@ -76,7 +76,13 @@ class Emit(msgspec.Struct, frozen=True, kw_only=True, tag="emit"):
     """Hand out what has been chosen."""
 
 
-Step = Take | Choose | Set | Emit
+class Unsupported(msgspec.Struct, frozen=True, kw_only=True, tag="unsupported"):
+    """Do what this version knows only by name (MSR steps): to map by such a rule is an error."""
+
+    operation: str
+
+
+Step = Take | Choose | Set | Emit | Unsupported
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from core.errors import InputError
 from twin.crush.choose import Lanes, Tries, choose_firstn, choose_indep
 from twin.crush.compile import Compiled
 from twin.crush.draw import Indices, Items, Space
-from twin.crush.map import NONE, Choose, Emit, Set, Take, Tunables
+from twin.crush.map import NONE, Choose, Emit, Set, Take, Tunables, Unsupported
 
 LANES = 1 << 15
 """How many inputs go through a rule together: bounds the memory."""
@@ -68,7 +68,8 @@ class _Run:
 
     def rule(self, rule: int) -> None:
         """Run all steps."""
-        for step in self.lanes.compiled.rules[rule].steps:
+        known = self.lanes.compiled.rules[rule]
+        for step in known.steps:
             match step:
                 case Take():
                     self._take(step.item)
@@ -78,6 +79,8 @@ class _Run:
                     self.tries = _set(self.tries, step)
                 case Emit():
                     self._emit()
+                case Unsupported():
+                    raise InputError([f"rule {known.id} ({known.name}): {step.operation}: MSR rules cannot be mapped"])
 
     def _take(self, item: int) -> None:
         compiled = self.lanes.compiled
@@ -119,9 +122,10 @@ class _Run:
         self, step: Choose, lane: Indices, start: Indices, number: int, chosen: Items, size: Indices
     ) -> None:
         leaf = step.how == "chooseleaf_indep"
-        for full in np.flatnonzero(np.bincount(size[lane])).tolist():
+        before = size[lane]
+        for full in np.flatnonzero(np.bincount(before)).tolist():
             left = min(number, self.num_rep - full)
-            some = np.flatnonzero(size[lane] == full)
+            some = np.flatnonzero(before == full)
             if left > 0 and len(some):
                 where = lane[some]
                 items, leaves = choose_indep(

@@ -101,6 +101,19 @@ def hazard_until(life: Life, ages: Any) -> Hours:
                 return np.asarray(-special.log_ndtr((mu - np.log(ages)) / sigma))
 
 
+def hazard_rate(life: Life, ages: Any) -> Hours:
+    """Return the hazard rate h(age) per hour: the derivative of `hazard_until`. Ages above 0."""
+    ages = np.asarray(ages, dtype=np.float64)
+    match life:
+        case Exponential(mean_hours=mean):
+            return np.full(ages.shape, 1.0 / mean)
+        case Weibull(shape=shape, scale_hours=scale):
+            return np.asarray(shape / scale * (ages / scale) ** (shape - 1.0))
+        case Lognormal(mu=mu, sigma=sigma):
+            z = (np.log(ages) - mu) / sigma
+            return np.asarray(np.exp(-z * z / 2.0 - special.log_ndtr(-z)) / (ages * sigma * np.sqrt(2.0 * np.pi)))
+
+
 def age_at(life: Life, hazards: Any) -> Hours:
     """Return the age (hours) at which the cumulative hazard reaches ``hazards``: the inverse of `hazard_until`."""
     hazards = np.asarray(hazards, dtype=np.float64)

@@ -15,6 +15,8 @@ ENUMERATED_MAX = 22
 PAIRS_MAX = 4_000_000
 """Up to this many (fatal set, one more unit) the next larger losses are counted exactly."""
 BATCH = 512
+SURE, SURE_TRIALS = 20.0, 2_000
+"""Where so many fatal sets are expected among the lost, loss is nearly sure and few samples say so."""
 
 
 def loss_of_k(
@@ -93,6 +95,7 @@ def _sampled(sets: list[Whole], units: int, k: int, trials: int, rng: np.random.
     bound = float(sums.sum())
     ordered = [group[np.argsort(group[:, 0], kind="stable")] for group in sets]
     plain = bound > 1.0
+    trials = min(trials, SURE_TRIALS) if bound > SURE else trials
     hits, total, squares = 0, 0.0, 0.0
     for start in range(0, trials, BATCH):
         number = min(BATCH, trials - start)

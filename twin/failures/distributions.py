@@ -60,23 +60,23 @@ YEAR_H = 8_766.0
 def quantile(of: Distribution, uniform: Floats) -> Floats:
     """Hours by which the share ``uniform`` of all lifetimes is over (the inverse distribution function)."""
     match of:
-        case Exponential(mean_h):
-            return np.asarray(-mean_h * np.log1p(-uniform))
+        case Exponential(mean):
+            return np.asarray(-mean * np.log1p(-uniform))
         case Weibull(shape, scale_h):
             return np.asarray(scale_h * (-np.log1p(-uniform)) ** (1.0 / shape))
         case Lognormal(mu, sigma):
             return np.asarray(np.exp(mu + sigma * np.asarray(special.ndtri(uniform))))
         case Gamma(shape, scale_h):
-            return scale_h * np.asarray(special.gammaincinv(shape, uniform))
+            return np.asarray(scale_h * np.asarray(special.gammaincinv(shape, uniform)))
         case Bathtub():
-            return _age_at(of, -np.log1p(-uniform))
+            return _age_at(of, np.asarray(-np.log1p(-uniform)))
 
 
 def survival(of: Distribution, hours: Floats) -> Floats:
     """The share of lifetimes longer than ``hours``."""
     match of:
-        case Exponential(mean_h):
-            return np.exp(-hours / mean_h)
+        case Exponential(mean):
+            return np.asarray(np.exp(-hours / mean))
         case Weibull(shape, scale_h):
             return np.exp(-((hours / scale_h) ** shape))
         case Lognormal(mu, sigma):

@@ -10,6 +10,8 @@ from twin.failures.components import Component
 from twin.failures.distributions import YEAR_H, Floats, mean_h, quantile, residual, survival
 
 HOUR_MS = 3_600_000
+_AGES = 1_000
+"""Ages over which an expectation is averaged."""
 OUTAGES_MAX = 50_000_000
 """More are refused: they would not fit into the memory of a small machine."""
 
@@ -62,6 +64,20 @@ def renew(of: Component, components: int, duration_ms: int, seed: int) -> Outage
         now_ms[alive] = end_ms + _ms(next_h)
         alive = alive[now_ms[alive] < duration_ms]
     return _joined(found)
+
+
+def expected_per_year(of: Component, years: float) -> float:
+    """How often a year one component is expected to fail, at the ages that it has in these years.
+
+    In the long run once in its mean time up and down; with ``ages_years`` by the mean rise of the hazard while each
+    gets older by ``years`` (a replacement that fails again within the time is not counted).
+    """
+    up, down = of.behaviour.up, of.behaviour.down
+    if not of.ages_years:
+        return YEAR_H / (mean_h(up) + mean_h(down))
+    ages_h = (np.arange(_AGES) + 0.5) / _AGES * of.ages_years * YEAR_H
+    rise = np.log(survival(up, ages_h)) - np.log(survival(up, ages_h + years * YEAR_H))
+    return float(rise.mean() / years)
 
 
 def _first(of: Component, components: int, seed: int) -> Ints:

@@ -72,11 +72,15 @@ def _mean(nodes: int, most: int, tail: float) -> float:
     return float((chances * np.minimum(1.0, sizes / nodes)).sum())
 
 
-def _several(nodes: int, most: int, tail: float) -> float:
-    """Of the nodes struck by a shock, the share that is not struck alone."""
+def _several(nodes: int, most: int, tail: float, site_nodes: int) -> float:
+    """Of the nodes struck by a shock, the share that is not struck alone, in a site whose last place may be smaller."""
     sizes, chances = aims(min(nodes, most), tail)
     hit = np.minimum(1.0, sizes / nodes)
-    return float((chances * hit * (1.0 - (1.0 - hit) ** (nodes - 1))).sum() / (chances * hit).sum())
+    weight = chances * hit / float((chances * hit).sum())
+    full, rest = divmod(site_nodes, nodes)
+    whole = full * nodes * (1.0 - (1.0 - hit) ** (nodes - 1))
+    partly = rest * (1.0 - (1.0 - hit) ** (max(rest, 1) - 1))
+    return float((weight * (whole + partly)).sum() / site_nodes)
 
 
 def calibrated(
@@ -106,9 +110,8 @@ def calibrated(
     rate = YEAR_H / node_mttf_h
     zone_nodes = nodes_per_rack * zone_racks
     means = _mean(nodes_per_rack, nodes_per_rack, tail), _mean(zone_nodes, SCATTERED_MAX, tail)
-    several = rack_part * _several(nodes_per_rack, nodes_per_rack, tail) + (1.0 - rack_part) * _several(
-        zone_nodes, SCATTERED_MAX, tail
-    )
+    in_rack = _several(nodes_per_rack, nodes_per_rack, tail, nodes)
+    several = rack_part * in_rack + (1.0 - rack_part) * _several(zone_nodes, SCATTERED_MAX, tail, nodes)
 
     def process(struck: float) -> BurstProcess:
         return BurstProcess(
@@ -131,12 +134,8 @@ def calibrated(
         return (rate - single * quiet) / rate - share
 
     if not 0 <= domains_per_year < rate or excess(0.0) > 0 or excess(rate - domains_per_year) < 0:
-        raise InputError(
-            [
-                f"bursts: a share of {share:.2f} of node failures; chance, racks and power alone give "
-                f"{excess(0.0) + share:.2f}; allowed: more than that and below {several:.2f}"
-            ]
-        )
+        given = f"bursts: a share of {share:.2f} of node failures; chance, racks and power alone give"
+        raise InputError([f"{given} {excess(0.0) + share:.2f}; allowed: more than that and below {several:.2f}"])
     return process(float(optimize.brentq(excess, 0.0, rate - domains_per_year, xtol=1e-12)))
 
 

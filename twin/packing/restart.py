@@ -1,0 +1,190 @@
+"""Can what was lost start again? Every loss is re-packed for real, next to what the survivors already run.
+
+Survivors keep their machines where they are; only the lost ones look for a host. They are restarted the hardest first:
+anti-affinity groups, then flavours by falling size.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from math import comb
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from twin.packing.records import Apart, Hosts, Ints, Mix
+
+LOSSES_MAX = 2_000
+"""Of more combinations of lost domains than this, those of the fullest domains are tried."""
+
+
+class Filled(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """Hosts with machines on them.
+
+    ``counts``: int64 array, shape (hosts, flavours); ``free``: int64 array, shape (hosts, 3). Machines of anti-affinity
+    groups once more, one entry each: ``group``, ``member_flavour``, ``member_host``, int64 arrays, shape (members,).
+    """
+
+    counts: Ints
+    free: Ints
+    group: Ints
+    member_flavour: Ints
+    member_host: Ints
+
+
+def filled(hosts: Hosts, mix: Mix, flavour_of: Ints, group_of: Ints, host_of: Ints) -> Filled:
+    """Count up machines that are placed; each has a host."""
+    counts = np.zeros((len(hosts), len(mix.flavours)), dtype=np.int64)
+    np.add.at(counts, (host_of, flavour_of), 1)
+    grouped = group_of >= 0
+    return Filled(
+        counts=counts,
+        free=hosts.room - counts @ mix.demands,
+        group=group_of[grouped],
+        member_flavour=flavour_of[grouped],
+        member_host=host_of[grouped],
+    )
+
+
+def losses(domain: Ints, spare: int, weight: Ints) -> tuple[list[tuple[int, ...]], bool]:
+    """List the combinations of ``spare`` domains to lose, the heaviest first, and say whether these are all.
+
+    ``domain``: each host's, int64 array; ``weight``: int64 array, shape (hosts,), how heavy a loss each host is.
+    """
+    count = int(domain.max()) + 1
+    heavy = np.zeros(count, dtype=np.int64)
+    np.add.at(heavy, domain, weight)
+    order = np.lexsort((np.arange(count), -heavy)).tolist()
+    complete = comb(count, spare) <= LOSSES_MAX
+    while comb(len(order), spare) > LOSSES_MAX:
+        order.pop()
+    return list(combinations(order, spare)), complete
+
+
+class Restarts:
+    """Judge losses of domains on one set of hosts; ``kind`` and ``spare`` say what must be survived."""
+
+    def __init__(self, hosts: Hosts, mix: Mix, kind: Apart, spare: int) -> None:
+        self.hosts, self.mix, self.spare = hosts, mix, spare
+        self.domain = hosts.domains(kind)
+        self.demands = mix.demands
+        largest = np.maximum(hosts.room.max(axis=0), 1).astype(np.float64)
+        size = (self.demands / largest).max(axis=1)
+        self.order = np.lexsort((np.arange(len(size)), -size)).tolist()
+        self._apart = [flavour.apart is not None and flavour.members > 1 for flavour in mix.flavours]
+        self._types = np.unique(hosts.room, axis=0, return_inverse=True)[1].reshape(-1)
+        self.tightest: tuple[int, ...] = ()
+        self.checked = 0
+        self.complete = True
+
+    def survives(self, state: Filled) -> bool:
+        """Re-pack every loss; stop at the first that cannot be. The one that failed last is tried first next time."""
+        weight = (state.counts @ self.demands).sum(axis=1)
+        found, self.complete = losses(self.domain, self.spare, weight)
+        if self.tightest in found:
+            found.remove(self.tightest)
+            found.insert(0, self.tightest)
+        seen: set[bytes] = set()
+        self.checked = 0
+        for lost in found:
+            down = np.isin(self.domain, lost)
+            if not state.group.size:
+                key = self._key(state, down)
+                if key in seen:
+                    continue
+                seen.add(key)
+            self.checked += 1
+            if not self.restarts(state, down):
+                self.tightest = lost
+                return False
+        self.checked = len(found)
+        return True
+
+    def _key(self, state: Filled, down: npt.NDArray[np.bool_]) -> bytes:
+        """What is lost, host by host in a fixed order: losses with the same key leave the same survivors."""
+        rows = np.column_stack((self._types[down], state.counts[down]))
+        return rows[np.lexsort(rows.T[::-1])].tobytes()
+
+    def restarts(self, state: Filled, down: npt.NDArray[np.bool_]) -> bool:
+        """Say whether everything on the hosts that are ``down`` (bool array) finds room on the others."""
+        lost = state.counts[down].sum(axis=0)
+        if not lost.any():
+            return True
+        if not any(self._apart) and self._images_fit(state, down):
+            return True
+        return any(self._repack(state, down, lost, tight) for tight in (True, False))
+
+    def _images_fit(self, state: Filled, down: npt.NDArray[np.bool_]) -> bool:
+        """Whether there is an empty host of the same type for each lost host that is not empty."""
+        empty = ~state.counts.any(axis=1)
+        kinds = int(self._types.max()) + 1
+        needed = np.bincount(self._types[down & ~empty], minlength=kinds)
+        spare = np.bincount(self._types[~down & empty], minlength=kinds)
+        return bool((needed <= spare).all())
+
+    def _repack(self, state: Filled, down: npt.NDArray[np.bool_], lost: Ints, tight: bool) -> bool:
+        alive = np.flatnonzero(~down)
+        free = state.free[alive]
+        lost = lost.copy()
+        for flavour, host in self._members(state, down, free, alive):
+            if host < 0:
+                return False
+            free[host] -= self.demands[flavour]
+            lost[flavour] -= 1
+        return all(
+            not lost[flavour] or _fill(free, self.demands[flavour], int(lost[flavour]), tight) for flavour in self.order
+        )
+
+    def _members(
+        self, state: Filled, down: npt.NDArray[np.bool_], free: Ints, alive: Ints
+    ) -> Iterator[tuple[int, int]]:
+        """Choose a host among those alive (-1: none) for each lost member of a group, apart from the others of it."""
+        if not state.group.size:
+            return
+        gone = np.flatnonzero(down[state.member_host])
+        sizes = [self.order.index(flavour) for flavour in state.member_flavour[gone].tolist()]
+        held: dict[int, list[int]] = {}
+        stays = np.isin(state.group, state.group[gone]) & ~down[state.member_host]
+        for group, host in zip(state.group[stays].tolist(), state.member_host[stays].tolist(), strict=True):
+            held.setdefault(group, []).append(host)
+        for index in gone[np.lexsort((gone, np.array(sizes, dtype=np.int64)))].tolist():
+            flavour, group = int(state.member_flavour[index]), int(state.group[index])
+            apart = self.mix.flavours[flavour].apart
+            domain = self.hosts.domains(apart) if apart else self.domain
+            fits = (free >= self.demands[flavour]).all(axis=1)
+            fits &= ~np.isin(domain[alive], domain[held.get(group, [])])
+            if not fits.any():
+                yield flavour, -1
+                return
+            host = _tightest(free, fits, self.demands[flavour])
+            held.setdefault(group, []).append(int(alive[host]))
+            yield flavour, host
+
+
+def slots(free: Ints, demand: Ints) -> Ints:
+    """How many machines of one flavour still fit on each host: int64 array, shape (hosts,)."""
+    asked = demand > 0
+    return np.asarray((free[:, asked] // demand[asked]).min(axis=1))
+
+
+def _tightest(free: Ints, fits: npt.NDArray[np.bool_], demand: Ints) -> int:
+    """The host with room for the fewest; the lowest of equals."""
+    room = np.where(fits, slots(free, demand), np.iinfo(np.int64).max)
+    return int(room.argmin())
+
+
+def _fill(free: Ints, demand: Ints, count: int, tight: bool) -> bool:
+    """Take room for ``count`` machines of one flavour, on the fullest hosts first or (not ``tight``) on the emptiest."""
+    room = slots(free, demand)
+    if int(room.sum()) < count:
+        return False
+    order = np.argsort(room if tight else -room, kind="stable")
+    filled_before = np.cumsum(room[order]) - room[order]
+    take = np.clip(count - filled_before, 0, room[order])
+    free[order] -= take[:, None] * demand
+    return True
+
+
+def worst_names(names: Sequence[str], lost: tuple[int, ...]) -> tuple[str, ...]:
+    """Name the domains of one loss."""
+    return tuple(names[index] for index in sorted(lost))

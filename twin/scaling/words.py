@@ -1,0 +1,111 @@
+"""What bends the curve, in words: which costs grow with the rack, how fast, and at which size they would matter."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from twin.scaling.rows import Row
+from twin.scaling.usl import Usl
+
+if TYPE_CHECKING:
+    from twin.scaling.scale import Scaling, Term
+
+GROWS = 0.2
+"""A cost whose exponent is surely above this grows with the rack; less is a logarithm, caches, or chance."""
+MATTERS = 0.01
+"""A share of the rack's capacity that somebody would miss."""
+FITS = {
+    "every_node_lost_daily": "the same if every node were lost and joined again once a day",
+    "changes_per_core": "losses and joins that one core per agent could follow in a second",
+    "cold_start_joins": "nodes that join in a second when all are dark at once",
+}
+
+
+def in_words(found: "Scaling") -> tuple[str, ...]:
+    """Say what was found, one sentence or two each."""
+    return (*_verdict(found), *_growing(found), *_shares(found), *_harsher(found), *_storm(found))
+
+
+def _verdict(found: "Scaling") -> Iterator[str]:
+    usl, last = found.usl, found.rows[-1]
+    yield (
+        f"{last.nodes:,} nodes deliver {last.delivered:,.2f} node-equivalents at {found.churn_yearly:g} losses a node "
+        f"and year, {usl.linear_ratio:.4%} of linear: sigma {_number(usl.sigma)} {_interval(usl.sigma_ci)}, "
+        f"kappa {_number(usl.kappa)} {_interval(usl.kappa_ci)}."
+    )
+
+
+def _growing(found: "Scaling") -> Iterator[str]:
+    growing = [term for term in found.terms if term.exponent_ci is not None and term.exponent_ci[0] > GROWS]
+    if not growing:
+        yield "No cost of a node grows with the rack."
+    for term in growing:
+        yield (
+            f"Grows with the rack: {term.name}, as N^{term.exponent:.2f} ({_range(term)}), from {term.smallest:,.4g} to "
+            f"{term.largest:,.4g} {term.unit}.{_why(term)}"
+        )
+    flat = [term.name for term in found.terms if term.exponent_ci is not None and term.exponent_ci[0] <= GROWS]
+    if flat:
+        yield f"Does not: {', '.join(flat)}."
+    broadcast = next((term for term in found.terms if term.name == "watch events per change and node"), None)
+    if broadcast is not None and broadcast.largest > MATTERS:
+        yield (
+            f"Membership is told to all: each change is {broadcast.largest:.2f} watch events for every node. The cost of a "
+            "node per change is constant, but the changes grow with the rack, so all this work grows as N squared."
+        )
+
+
+def _why(term: "Term") -> str:
+    return " Every agent remembers every member." if term.name == "memory of one agent" else ""
+
+
+def _shares(found: "Scaling") -> Iterator[str]:
+    first, last = found.rows[0], found.rows[-1]
+    shares = {share.name: share.ratio for share in last.shares}
+    most = max(shares, key=lambda name: shares[name])
+    yield (
+        f"Taken off at {last.nodes:,} nodes: {', '.join(f'{name} {ratio:.2g}' for name, ratio in shares.items())} of the "
+        f"capacity; most of it is {most}."
+    )
+    grown = {share.name: shares[share.name] - share.ratio for share in first.shares}
+    worst = max(grown, key=lambda name: grown[name])
+    if grown[worst] > 0:
+        size = last.nodes * MATTERS / grown[worst]
+        yield (
+            f"From {first.nodes} to {last.nodes:,} nodes, {worst} grew most, by {grown[worst]:.2g} of the capacity; growing "
+            f"on in proportion to the rack it would take {MATTERS:.0%} of it at about {size:,.2g} nodes."
+        )
+
+
+def _harsher(found: "Scaling") -> Iterator[str]:
+    for name, usl in found.fits.items():
+        yield f"Harsher, {FITS[name]}: sigma {_number(usl.sigma)}, kappa {_number(usl.kappa)}{_meaning(usl)}."
+
+
+def _meaning(usl: Usl) -> str:
+    if usl.sigma > 0.5:
+        return "; it does not grow with the rack, since every agent takes part in every change"
+    return "" if usl.sigma <= 0.01 and usl.kappa <= 1e-6 else f"; {usl.linear_ratio:.1%} of linear at the largest size"
+
+
+def _storm(found: "Scaling") -> Iterator[str]:
+    rows: list[Row] = [row for row in found.rows if row.cold_start is not None]
+    if rows and rows[-1].cold_start is not None:
+        cold = rows[-1].cold_start
+        yield (
+            f"A cold start of {cold.nodes:,} nodes takes {cold.joined_ms / 60_000:.1f} simulated minutes and "
+            f"{cold.watch_events:,} watch events with {cold.requests:,} requests to ZooKeeper "
+            f"({cold.requests / (cold.joined_ms / 1000):,.0f} a second)."
+        )
+
+
+def _number(value: float) -> str:
+    return "0" if value < 1e-15 else f"{value:.2g}"
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"({_number(ends[0])} to {_number(ends[1])})"
+
+
+def _range(term: "Term") -> str:
+    low, high = term.exponent_ci or (0.0, 0.0)
+    return f"{low:.2f} to {high:.2f}"
