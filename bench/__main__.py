@@ -16,6 +16,7 @@ BENCHMARKS = {
     "lanl": "years of failures of one machine room",
     "years": "a year of failures of big sites, in bulk",
     "placement": "placement",
+    "scaling": "one more node, in racks of 5 to 1,000",
     "swarm": "campaigns of random failures, five nodes, ten minutes each",
     "idle": "what a node costs that has nothing to do, on a lab of real processes",
     "sessions": "agents' sessions against a real ensemble of three",

@@ -1,4 +1,4 @@
-"""A plain filter-and-weigh loop over all hosts: the dumb model that the fast schedulers must agree with, and are timed by."""
+"""A plain filter-and-weigh loop: the dumb model that the fast schedulers must agree with, and are timed by."""
 
 from collections.abc import Iterable
 

@@ -35,7 +35,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """One machine. ``switches``: those it is cabled to (it is on the network while one of them and its link is up).
 
     ``plugged`` is False for a server that is carried in later (fault ``new_node``); it has no power until then.
-    ``bare_price``: without its disks, in the rack file's currency; ``watts``: drawn in all. None: the file says nothing.
+    ``bare_price``: without its disks, in the rack file's currency; ``watts``: drawn in all. None where nothing is said.
     """
 
     spec: NodeSpec

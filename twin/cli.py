@@ -24,9 +24,13 @@ from trial.verdict import EXIT_CODES, Outcome, exit_code, to_json
 from twin import cli_advise as advise
 from twin import cli_check as small
 from twin import cli_crush as crush
+from twin import cli_durability as durability
 from twin import cli_fidelity as fidelity
+from twin import cli_pack as packing
+from twin import cli_scale as scale
 from twin import cli_swarm as swarm
 from twin import cli_tape as tape
+from twin import cli_years as years
 from twin.arguments import whole
 from twin.calibration import load_over
 from twin.explain import explain, to_text
@@ -85,7 +89,11 @@ def command_line() -> argparse.ArgumentParser:
     swarm.add_command(commands)
     tape.add_commands(commands)
     advise.add_command(commands)
+    packing.add_command(commands)
+    years.add_command(commands)
+    scale.add_command(commands)
     crush.add_command(commands)
+    durability.add_command(commands)
     return parser
 
 

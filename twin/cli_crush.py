@@ -38,7 +38,9 @@ def add_command(commands: "Commands") -> None:
     )
     one.add_argument("map", type=Path, metavar="MAP", help="a CRUSH map: JSON, compiled, or text")
     one.add_argument("--rule", metavar="R", help="a rule's number or name (default: all)")
-    one.add_argument("--num-rep", type=whole(0, REPLICAS_MAX), metavar="N", help="how many replicas or shards (default: as the rule)")
+    one.add_argument(
+        "--num-rep", type=whole(0, REPLICAS_MAX), metavar="N", help="how many replicas or shards (default: as the rule)"
+    )
     one.add_argument("--min-x", type=whole(0, X_MAX), metavar="A", help="the first input (default: 0)")
     one.add_argument("--max-x", type=whole(0, X_MAX), metavar="B", help="the last input, with --min-x (default: 1023)")
     one.add_argument("--x", type=whole(0, X_MAX), metavar="X", help="one input")
@@ -60,7 +62,7 @@ def _device(text: str) -> int:
 def _crush(arguments: argparse.Namespace) -> int:
     from twin.crush.compile import compile_map  # numpy is not light
     from twin.crush.read import read_map
-    from twin.crush.tester import Wanted, tester_lines
+    from twin.crush.tester import Wanted, printed_lines
 
     crush, warnings = read_map(arguments.map)
     compiled = compile_map(crush)
@@ -79,7 +81,7 @@ def _crush(arguments: argparse.Namespace) -> int:
     )
     for warning in warnings:
         print(warning, file=sys.stderr)
-    for block in tester_lines(compiled, wanted):
+    for block in printed_lines(compiled, wanted):
         sys.stdout.write(block)
     return 0
 
@@ -117,7 +119,9 @@ def _weights(arguments: argparse.Namespace) -> dict[int, float]:
         try:
             weights[_device(device)] = float(weight)
         except (ValueError, argparse.ArgumentTypeError):
-            raise InputError([f"--weight {device} {weight}: allowed: a device number, and a number from 0 to 1"]) from None
+            raise InputError(
+                [f"--weight {device} {weight}: allowed: a device number, and a number from 0 to 1"]
+            ) from None
         if not 0 <= weights[_device(device)] <= 1:
             raise InputError([f"--weight {device} {weight}: allowed: a number from 0 to 1"])
     return weights | dict.fromkeys(arguments.out, 0.0)

@@ -33,6 +33,7 @@ def add_command(commands: "Commands") -> None:
     one.add_argument("--needed", type=kinds.whole(1, 32), metavar="N", help="shards that restore a group (default: 1)")
     one.add_argument("--disk-rate", type=kinds.real(0, 10), metavar="R", help="failures of a disk a year, constant")
     one.add_argument("--disk-model", metavar="NAME", help="a drive model of Backblaze's (docs/failures.md)")
+    one.add_argument("--node-fit", metavar="SET[:FAMILY]", help="nodes of the Failure Trace Archive (docs/failures.md)")
     one.add_argument("--independent", action="store_true", help="no bursts, racks and power units: nodes fail alone")
     one.add_argument("--seed", type=kinds.whole(0, 2**63 - 1), default=1, metavar="N", help="another seed (default: 1)")
     one.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -48,13 +49,13 @@ def _years(arguments: argparse.Namespace) -> int:
     from twin.years.site_years import site_years  # numpy and scipy are only needed here, and not light
     from twin.years.words import to_json, to_text
 
-    disk, correlated = _disk(arguments), not arguments.independent
+    disk, node, correlated = _disk(arguments), _node(arguments), not arguments.independent
     site = pool = None
     words = ""
     if arguments.source is not None:
         from twin.years.source import site_of
 
-        found = site_of(arguments.source, arguments.pool, disk_component=disk, correlated=correlated)
+        found = site_of(arguments.source, arguments.pool, disk_component=disk, node=node, correlated=correlated)
         site, pool, words = found.site, found.pool, found.words
     years = site_years(
         arguments.nodes or 1_000,
@@ -67,6 +68,7 @@ def _years(arguments: argparse.Namespace) -> int:
         min_size=arguments.min_size or min(2, arguments.size or 2),
         needed=arguments.needed or 1,
         disk=disk,
+        node=node,
         correlated=correlated,
         source=words,
         progress=_progress(),
@@ -104,6 +106,21 @@ def _disk(arguments: argparse.Namespace) -> "Component | None":
     if arguments.disk_model not in DRIVES:
         raise InputError([f"--disk-model {arguments.disk_model!r}: not known; there are: {', '.join(DRIVES)}"])
     return disk(model=arguments.disk_model)
+
+
+def _node(arguments: argparse.Namespace) -> "Component":
+    from twin.failures.components import NODE, fitted_node
+    from twin.failures.likelihood import FAMILIES
+    from twin.failures.published import FTA_SETS
+
+    if arguments.node_fit is None:
+        return NODE
+    name, _, word = arguments.node_fit.partition(":")
+    family = next((family for family in FAMILIES if family == (word or "weibull")), None)
+    if name not in FTA_SETS or family is None:
+        allowed = f"one of {', '.join(FTA_SETS)}, with one of :{', :'.join(FAMILIES)} behind it if you like"
+        raise InputError([f"--node-fit {arguments.node_fit!r}: not known; allowed: {allowed}"])
+    return fitted_node(name, family)
 
 
 def _progress() -> Callable[[str], None]:

@@ -55,7 +55,17 @@ def map_text(seed: int, shape: Shape) -> str:
     tunables = PROFILES[shape.profile] | ({"choose_total_tries": shape.total_tries} if shape.total_tries else {})
     head = [f"tunable {name} {value}" for name, value in tunables.items()]
     types = [f"type {number} {name}" for number, name in enumerate(TYPES)]
-    return "\n".join((*head, *built.device_lines, *types, *built.lines, *_rules(shape, built.device_lines[0].split()[2]), *_choose_args(built), ""))
+    return "\n".join(
+        (
+            *head,
+            *built.device_lines,
+            *types,
+            *built.lines,
+            *_rules(shape, built.device_lines[0].split()[2]),
+            *_choose_args(built),
+            "",
+        )
+    )
 
 
 def _bucket(built: _Built, level: int, name: str) -> float:
@@ -112,10 +122,21 @@ def _rules(shape: Shape, device: str) -> list[str]:
         ["set_choose_tries 20", "take default", "choose indep 0 type osd"],
         ["take default", f"choose firstn 2 type {top}", f"chooseleaf firstn 2 type {middle}"],
         ["set_chooseleaf_tries 3", "take default", f"choose indep 3 type {top}", "chooseleaf indep 2 type osd"],
-        ["take " + take[0], "chooseleaf firstn 1 type host", "emit", "take " + take[-1], "chooseleaf firstn -1 type host"],
+        [
+            "take " + take[0],
+            "chooseleaf firstn 1 type host",
+            "emit",
+            "take " + take[-1],
+            "chooseleaf firstn -1 type host",
+        ],
         ["take default", f"choose firstn 0 type {top}", "choose firstn 1 type osd"],
         ["set_chooseleaf_vary_r 2", "set_chooseleaf_stable 0", "take default", "chooseleaf firstn 0 type host"],
-        ["set_choose_local_tries 2", "set_choose_local_fallback_tries 3", "take default", "chooseleaf firstn 0 type host"],
+        [
+            "set_choose_local_tries 2",
+            "set_choose_local_fallback_tries 3",
+            "take default",
+            "chooseleaf firstn 0 type host",
+        ],
         [f"take {device}", "emit", "take default", f"chooseleaf indep -1 type {top}"],
         ["take default", "choose indep 0 type row"],
         ["take default", f"choose firstn 3 type {top}", "chooseleaf indep 2 type osd"],

@@ -31,6 +31,7 @@ EXEMPT = {
     "twin/cli.py": {"time", "os", "print"},  # the command measures its wall time and prints
     "twin/cli_check.py": {"time"},  # as above
     "twin/cli_swarm.py": {"time", "os", "print"},  # as above; how many processors there are, what can be written
+    "twin/cli_scale.py": {"time", "multiprocessing"},  # steps are timed; each rack is measured alone in a process
     "twin/cli_tape.py": {"time", "print"},
     "twin/cli_advise.py": {"print"},
     "twin/swarm/dask_engine.py": {"logging", "threading"},  # Dask logs, and its workers may have several threads

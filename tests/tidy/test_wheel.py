@@ -53,5 +53,6 @@ def test_the_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     packed = {entry for entry in names if ".dist-info/" not in entry}
     data = {"twin/calibration.toml", "twin/report/page.css", "twin/report/page.js", "twin/swarm/menu.toml"}
+    data |= {"twin/capacity/assumptions.toml", "twin/crush/crush_ln.json", "twin/scaling/figures.toml"}
     data |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "twin/swarm/profiles").glob("*.toml")}
     assert packed == {path.relative_to(ROOT).as_posix() for path in modules(*PACKAGES)} | data

@@ -1,6 +1,10 @@
 """How long recovery takes: Ceph's reservations and sleeps, disks and networks, and what clients have left."""
 
+import json
+from pathlib import Path
+
 import msgspec
+import numpy as np
 import pytest
 
 from tests.unit.test_movement import cluster, placed
@@ -62,7 +66,6 @@ def test_groups_with_nothing_in_common_recover_side_by_side() -> None:
 
 def test_a_driver_sleeps_for_all_its_groups_together() -> None:
     settings = msgspec.structs.replace(QUICK, osd_recovery_sleep_hdd=0.1, osd_max_backfills=2)
-    alone = grown([(0, 1, 2)], [(0, 1, 6)], settings)
     both = grown([(0, 1, 2), (0, 4, 5)], [(0, 1, 6), (0, 4, 7)], settings)
     assert both.recovery_ms == pytest.approx(2 * 10 * 100 + 400, abs=2)
 
@@ -157,3 +160,26 @@ def test_the_same_movement_is_foreseen_the_same_every_time() -> None:
     assert one.recovery_ms == two.recovery_ms
     assert one.timeline.to_text() == two.timeline.to_text()
     assert one.low_ms <= one.recovery_ms <= one.high_ms
+
+
+MEASURED = json.loads((Path(__file__).parents[1] / "data" / "growth" / "measured.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", MEASURED["runs"])
+def test_a_real_cluster_took_about_as_long(name: str) -> None:
+    """Six recoveries of a real cluster, by the log and by backfill; what their PGs' order changes is in the range."""
+    run = MEASURED["runs"][name]
+    ups, thens, objects, sizes, starts, versions = zip(*run["pgs"], strict=True)
+    lost = (2,) if name.startswith("lose") else ()
+    before, after = cluster(6, len(ups)), cluster(6, len(ups), down=lost)
+    use = msgspec.structs.replace(
+        before.uses[0],
+        pg_bytes=np.array(sizes),
+        pg_objects=np.array(objects),
+        pg_log_start=np.array(starts),
+        pg_version=np.array(versions),
+    )
+    before = msgspec.structs.replace(before, uses=(use,))
+    took = recover(before, after, move(before, after, placed(*ups), placed(*thens)))
+    assert took.recovery_ms == pytest.approx(1_000 * run["took_s"], rel=0.15)
+    assert 0.9 * took.low_ms < 1_000 * run["took_s"] < 1.1 * took.high_ms

@@ -30,11 +30,11 @@ _TYPED = msgspec.json.Decoder(dict[str, object])
 def read_ceph(folder: Path) -> Cluster:
     """Read a folder of Ceph JSON.
 
-    Needed: `osd dump`, `osd crush dump`, `osd df tree` (or `osd df`), `df detail` (or `df`) and `pg dump`; `osd metadata`
-    is read for disk models if it is there. Files are found by name or by content.
+    Needed: `osd dump`, `osd crush dump`, `osd df tree` (or `osd df`), `df detail` (or `df`) and `pg dump`;
+    `osd metadata` is read for disk models if it is there. Files are found by name or by content.
 
-    Raises: InputError with the file, the field and the command that makes the file, if one is missing, cut off, foreign,
-    or of another cluster than the rest.
+    Raises: InputError with the file, the field and the command that makes the file, if one is missing, cut off,
+    foreign, or of another cluster than the rest.
     """
     found = find_documents(folder)
     for document in found.values():
@@ -273,7 +273,7 @@ def _pool_stats(df: Document, pools: Mapping[int, Pool], warnings: list[str]) ->
     for index, row in enumerate(rows):
         if row.id not in pools or pools[row.id].name != row.name:
             raise df.fail(
-                f"pools[{index}].id = {row.id} ({row.name[:40]}): no such pool in the OSD map; is it of another cluster?"
+                f"pools[{index}].id = {row.id} ({row.name[:40]}): not a pool of the OSD map; is it of another cluster?"
             )
     found = {row.id: row for row in rows}
     for pool in sorted(set(pools) - set(found)):

@@ -108,8 +108,8 @@ def find_documents(folder: Path) -> dict[Kind, Document]:
     if absent := [kind for kind in NEEDED if kind not in found]:
         raise InputError(
             [
-                f"{folder / f'{kind}.json'}: is missing, and no other JSON file there holds the same; needed: the output of "
-                f"`{COMMANDS[kind]}`"
+                f"{folder / f'{kind}.json'}: is missing, and no other JSON file there holds the same; needed: the "
+                f"output of `{COMMANDS[kind]}`"
                 for kind in absent
             ]
         )

@@ -38,7 +38,8 @@ def hash_shares(pg_num: int) -> Amounts:
     top = 1 << (pg_num - 1).bit_length()
     units = np.ones(pg_num)
     units[pg_num - top // 2 : top // 2] = 2.0 if pg_num < top else 1.0
-    return units / units.sum()
+    shares: Amounts = units / units.sum()
+    return shares
 
 
 def place_all(osdmap: OsdMap) -> dict[int, Placed]:
@@ -65,10 +66,10 @@ def by_osd(cluster: Cluster, up: npt.NDArray[np.int32], shard: Amounts) -> Amoun
     ``up``: int32, shape (pg_num, size); ``shard``: float64, shape (pg_num,), the weight of one replica or shard.
     """
     ids = np.array([osd.id for osd in cluster.osds], np.int64)
-    total = np.zeros(int(ids.max(initial=-1)) + 2)
-    held = (up != NONE) & (up >= 0) & (up < total.size - 1)
-    np.add.at(total, np.where(held, up, total.size - 1), np.where(held, shard[:, None], 0.0))
-    laid: Amounts = total[ids]
+    most = int(ids.max(initial=-1)) + 1
+    held = (up >= 0) & (up < most)
+    weights = np.broadcast_to(shard[:, None], up.shape)[held]
+    laid: Amounts = np.bincount(up[held], weights=weights, minlength=most)[ids]
     return laid
 
 
@@ -81,7 +82,8 @@ def data_bytes(cluster: Cluster, placed: Placements) -> Amounts:
             continue
         logical = float(use.pg_bytes.sum()) * pool.size / pool.data_shards
         ratio = use.allocated_bytes / logical if use.allocated_bytes > 0 and logical > 0 else 1.0
-        total += by_osd(cluster, placed[pool.id].up, use.pg_bytes * (ratio / pool.data_shards))
+        shard: Amounts = use.pg_bytes.astype(np.float64) * (ratio / pool.data_shards)
+        total += by_osd(cluster, placed[pool.id].up, shard)
     return total
 
 

@@ -7,9 +7,12 @@ import numpy as np
 
 from core.errors import InputError
 from twin.capacity.cluster import Cluster
-from twin.capacity.fill import Amounts, Placements, place_all, settled
+from twin.capacity.fill import Amounts, Placements, settled
+from twin.crush.compile import Compiled, compile_map
+from twin.crush.compiled import map_best
 from twin.crush.map import NONE
 from twin.crush.osdmap import OsdMap
+from twin.crush.pools import Placed, choose_args_of, placement_seeds, reweights, settle
 
 Domain = Literal["node", "rack", "pdu"]
 PLACEMENTS_MAX = 20_000_000
@@ -62,10 +65,15 @@ def without(osdmap: OsdMap, osds: frozenset[int]) -> OsdMap:
     return msgspec.structs.replace(osdmap, osds=tuple(states))
 
 
-def lose(cluster: Cluster, placed: Placements, name: str, osds: tuple[int, ...]) -> Loss:
-    """Take a domain away and let Ceph heal: where each PG is then, and how full each survivor."""
+def lose(
+    cluster: Cluster, placed: Placements, name: str, osds: tuple[int, ...], compiled: Compiled | None = None
+) -> Loss:
+    """Take a domain away and let Ceph heal: where each PG is then, and how full each survivor.
+
+    ``compiled``: the map's own, if the caller has it at hand.
+    """
     lost = frozenset(osds)
-    after = place_all(without(cluster.osdmap, lost))
+    after = place_without(without(cluster.osdmap, lost), placed, lost, compiled)
     healed = settled(cluster, placed, cluster, after)
     used = np.array([osd.used_bytes for osd in healed.osds], np.float64)
     used[[index for index, osd in enumerate(cluster.osds) if osd.id in lost]] = 0.0
@@ -77,6 +85,30 @@ def lose(cluster: Cluster, placed: Placements, name: str, osds: tuple[int, ...])
         left = (held & ~np.isin(before, sorted(lost))).sum(axis=1)
         gone += int(((left < pool.data_shards) & (held.sum(axis=1) >= pool.data_shards)).sum())
     return Loss(name=name, osds=lost, placed=after, used=used, short=short, gone=gone)
+
+
+def place_without(
+    osdmap: OsdMap, placed: Placements, lost: frozenset[int], compiled: Compiled | None = None
+) -> dict[int, Placed]:
+    """Place every pool once some OSDs are out, from where its PGs were with them: only those that lose one are anew.
+
+    Exact: an OSD that CRUSH tried but did not take is none the worse for being out. PGs with holes or upmaps, whose
+    OSDs do not tell what CRUSH tried, are placed anew too.
+    """
+    compiled = compiled or compile_map(osdmap.crush)
+    after: dict[int, Placed] = {}
+    mapped = [*osdmap.upmaps, *osdmap.upmap_items]
+    for pool in osdmap.pools:
+        before = placed[pool.id].up
+        touched = (np.isin(before, sorted(lost)) | (before == NONE)).any(axis=1)
+        touched[[pg for at, pg in mapped if at == pool.id and pg < pool.pg_num]] = True
+        rows, seeds = np.flatnonzero(touched), placement_seeds(pool)
+        raw = before.copy()
+        if rows.size:
+            args = choose_args_of(osdmap.crush, pool.id)
+            raw[rows] = map_best(compiled, pool.rule, seeds[rows], pool.size, reweights(osdmap), args)
+        after[pool.id] = settle(osdmap, pool, seeds, raw)
+    return after
 
 
 def chosen(cluster: Cluster, kind: Domain) -> tuple[dict[str, tuple[int, ...]], int]:

@@ -116,14 +116,14 @@ def _kept(
     ):
         times = [osds[host.name] if service == STORAGE else 1 for host in hosts]
         cores, memory = figures.number(keys[0]), figures.number(keys[1]) * (1 << 30)
-        source, each = figures.source(keys[0]), "OSD" if service == STORAGE else "node"
+        source, unit = figures.source(keys[0]), "OSD" if service == STORAGE else "node"
         if service in named:
             spec = next(spec for spec in everywhere if spec.name == service)
             times, cores, memory = [1] * len(hosts), float(spec.cores), float(spec.memory_bytes)
-            source, each = f"{catalog_name}, service {service}", "node"
+            source, unit = f"{catalog_name}, service {service}", "node"
         one = _Kept(
             name=name,
-            why=f"{cores:g} cores and {memory / (1 << 30):g} GiB for each {each}",
+            why=f"{cores:g} core{'' if cores == 1 else 's'} and {memory / (1 << 30):g} GiB for each {unit}",
             source=source,
             cores=tuple(cores * count for count in times),
             memory_bytes=tuple(memory * count for count in times),

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import count
 
 import msgspec
 
@@ -23,48 +24,56 @@ class Newcomer(msgspec.Struct, frozen=True, kw_only=True):
     weights: tuple[int, ...]
 
 
-def newcomers(cluster: Cluster, count: int) -> tuple[Newcomer, ...]:
-    """Make the next ``count`` hosts: servers of a rack file that are not plugged in yet, then copies of the usual host.
+def newcomers(cluster: Cluster, number: int) -> tuple[Newcomer, ...]:
+    """Make the next ``number`` hosts: servers of a rack file that are not plugged in yet, then copies of the usual host.
 
-    Names continue the existing hosts' numbers (host4 -> host5); OSD ids are the lowest free ones, as Ceph gives them;
-    disks and weights are those of the commonest layout; a host goes where the fewest hosts are.
+    The usual host has the commonest layout of disks. A copy goes under the bucket with the fewest hosts of that layout;
+    its name continues the numbers of those there (host4 -> host5), its OSDs get the lowest free ids, as Ceph gives them.
     """
     free = _free_ids(cluster)
-    names = _names(cluster)
-    pattern = _usual(cluster)
-    crowd = _crowd(cluster)
+    usual = _usual(cluster)
+    homes = _homes(cluster)
+    crowd = _crowd(usual, homes)
+    taken = {host.name for host in cluster.hosts} | {spare.host.name for spare in cluster.spares}
+    taken |= {bucket.name for bucket in cluster.osdmap.crush.buckets}
     made = []
-    for at in range(min(count, NEW_MAX)):
-        spare = cluster.spares[at] if at < len(cluster.spares) else None
-        parent = min(crowd, key=lambda name: (crowd[name], name)) if crowd else "default"
-        if spare is not None and spare.host.rack in crowd:
-            parent = spare.host.rack
-        crowd[parent] = crowd.get(parent, 0) + 1
-        made.append(
-            _made(cluster, spare.host if spare else None, spare.osds if spare else pattern, parent, names, free)
-        )
+    for at in range(min(number, NEW_MAX)):
+        parent = min(crowd, key=lambda name: (len(crowd[name]), name))
+        if at < len(cluster.spares):
+            host, disks = cluster.spares[at].host, cluster.spares[at].osds
+            parent = host.rack if host.rack in homes.values() and host.rack is not None else parent
+        else:
+            host, disks = _copy(cluster, usual[-1:], crowd[parent], parent, taken), _disks_of(cluster, usual[-1:])
+        taken.add(host.name)
+        crowd.setdefault(parent, []).append(host.name)
+        made.append(_newcomer(cluster, host, disks, parent, free))
     return tuple(made)
 
 
-def _made(
-    cluster: Cluster, host: Host | None, disks: tuple[Osd, ...], parent: str, names: Iterator[str], free: Iterator[int]
-) -> Newcomer:
-    model = next((one for one in cluster.hosts if disks and one.name == disks[0].host), None)
-    if host is None:
-        name = next(names)
-        like = model or (cluster.hosts[0] if cluster.hosts else Host(name=name))
-        racks = {one.rack for one in cluster.hosts}
-        host = msgspec.structs.replace(like, name=name, rack=parent if parent in racks else like.rack)
-        host = msgspec.structs.replace(host, pdu=_quietest_pdu(cluster, host))
+def _copy(cluster: Cluster, model: Sequence[str], there: Sequence[str], parent: str, taken: Collection[str]) -> Host:
+    """One more host like ``model``, named after those that are ``there``, under ``parent``."""
+    name = _next_name(there or model, taken)
+    like = next((host for host in cluster.hosts if host.name in model), None)
+    beside = next((host for host in cluster.hosts if host.name in there), like)
+    if like is None or beside is None:
+        return Host(name=name)
+    rack = parent if beside.rack == parent else beside.rack
+    pdus = Counter(one.pdu for one in cluster.hosts if one.rack == rack and one.pdu is not None)
+    quietest = min(pdus, key=lambda pdu: (pdus[pdu], pdu)) if pdus else beside.pdu
+    return msgspec.structs.replace(like, name=name, rack=rack, pdu=quietest)
+
+
+def _newcomer(cluster: Cluster, host: Host, disks: Sequence[Osd], parent: str, free: Iterator[int]) -> Newcomer:
+    """Give a host's disks their ids, their weights and the overhead of an OSD that is still empty."""
     weights, classes = (
         _weights(cluster.osdmap.crush),
         {one.id: one.device_class for one in cluster.osdmap.crush.devices},
     )
     overheads = _overheads(cluster)
-    made, given, kinds = [], [], []
+    osds = []
     for disk in disks:
         overhead = overheads.get(disk.kind, disk.overhead_bytes)
-        made.append(
+        osds.append(
             Osd(
                 id=next(free),
                 host=host.name,
@@ -75,9 +84,13 @@ def _made(
                 model=disk.model,
             )
         )
-        given.append(weights.get(disk.id, crush_weight(disk.size_bytes)))
-        kinds.append(classes.get(disk.id, disk.kind) if disk.id >= 0 else disk.kind)
-    return Newcomer(host=host, osds=tuple(made), parent=parent, device_classes=tuple(kinds), weights=tuple(given))
+    return Newcomer(
+        host=host,
+        osds=tuple(osds),
+        parent=parent,
+        device_classes=tuple(classes.get(disk.id, disk.kind) for disk in disks),
+        weights=tuple(weights.get(disk.id, crush_weight(disk.size_bytes)) for disk in disks),
+    )
 
 
 def crush_weight(size_bytes: int) -> int:
@@ -108,48 +121,52 @@ def _free_ids(cluster: Cluster) -> Iterator[int]:
     return (number for number in range(1 << 30) if number not in taken)
 
 
-def _names(cluster: Cluster) -> Iterator[str]:
-    """Names that continue the numbers of the existing hosts; new1, new2, ... if these have none."""
-    found = [re.fullmatch(r"(.*?)(\d{1,9})(\D*)", host.name) for host in cluster.hosts]
+def _next_name(names: Sequence[str], taken: Collection[str]) -> str:
+    """A name that continues the numbers of the commonest pattern among ``names``; new1, new2, ... if there is none."""
+    found = [re.fullmatch(r"(.*?)(\d{1,9})(\D*)", name) for name in names]
     parts = [(match[1], match[2], match[3]) for match in found if match is not None]
-    taken = {host.name for host in cluster.hosts} | {spare.host.name for spare in cluster.spares}
-    taken |= {bucket.name for bucket in cluster.osdmap.crush.buckets}
     if not parts:
-        return (name for name in (f"new{number}" for number in range(1, 1 << 30)) if name not in taken)
-    (head, tail), _ = min(
-        Counter((head, tail) for head, _, tail in parts).items(), key=lambda item: (-item[1], item[0])
-    )
+        return next(name for name in (f"new{number}" for number in count(1)) if name not in taken)
+    counts = Counter((head, tail) for head, _, tail in parts)
+    head, tail = min(counts, key=lambda pattern: (-counts[pattern], pattern))
     digits = [number for before, number, after in parts if (before, after) == (head, tail)]
-    width = min(len(number) for number in digits)
-    padded = width if any(number.startswith("0") and len(number) > 1 for number in digits) else 1
+    width = min(map(len, digits)) if any(len(number) > 1 and number.startswith("0") for number in digits) else 1
     first = max(map(int, digits)) + 1
-    return (name for name in (f"{head}{n:0{padded}}{tail}" for n in range(first, 1 << 30)) if name not in taken)
+    return next(name for name in (f"{head}{at:0{width}}{tail}" for at in count(first)) if name not in taken)
 
 
-def _usual(cluster: Cluster) -> tuple[Osd, ...]:
-    """The OSDs of one host of the commonest layout; of several such, the last by name."""
-    by_host: dict[str, list[Osd]] = {}
+def _usual(cluster: Cluster) -> list[str]:
+    """The hosts of the commonest layout of disks, in order of length and name."""
+    by_host: dict[str, list[tuple[str, int]]] = {}
     for osd in cluster.osds:
         if osd.size_bytes:
-            by_host.setdefault(osd.host, []).append(osd)
-    layouts = {host: tuple(sorted((osd.kind, osd.size_bytes) for osd in osds)) for host, osds in by_host.items()}
+            by_host.setdefault(osd.host, []).append((osd.kind, osd.size_bytes))
+    layouts = {host: tuple(sorted(disks)) for host, disks in by_host.items()}
     if not layouts:
-        return ()
+        return []
     counts = Counter(layouts.values())
     best = max(counts, key=lambda layout: (counts[layout], len(layout), layout))
-    name = max((host for host, layout in layouts.items() if layout == best), key=lambda host: (len(host), host))
-    return tuple(by_host[name])
+    return sorted((host for host, layout in layouts.items() if layout == best), key=lambda host: (len(host), host))
 
 
-def _crowd(cluster: Cluster) -> dict[str, int]:
-    """How many hosts stand under each bucket that has hosts under it, by the bucket's name."""
+def _disks_of(cluster: Cluster, hosts: Collection[str]) -> list[Osd]:
+    return [osd for osd in cluster.osds if osd.host in hosts and osd.size_bytes]
+
+
+def _homes(cluster: Cluster) -> dict[str, str]:
+    """The bucket that each host stands under, by names."""
     tree = tree_of(cluster.osdmap.crush)
-    hosts = {tree.ancestor(device.id, "host") for device in cluster.osdmap.crush.devices}
-    counts = Counter(tree.names[tree.above[host]] for host in hosts if host is not None and host in tree.above)
-    return dict(sorted(counts.items()))
+    return {
+        name: tree.names[tree.above[bucket]]
+        for bucket, name in sorted(tree.names.items())
+        if tree.types[bucket] == "host" and bucket in tree.above
+    }
 
 
-def _quietest_pdu(cluster: Cluster, host: Host) -> str | None:
-    """The PDU with the fewest hosts in the host's rack."""
-    pdus = Counter(one.pdu for one in cluster.hosts if one.rack == host.rack and one.pdu is not None)
-    return min(pdus, key=lambda pdu: (pdus[pdu], pdu)) if pdus else host.pdu
+def _crowd(usual: Sequence[str], homes: Mapping[str, str]) -> dict[str, list[str]]:
+    """The usual hosts under each bucket that has some; "default" if no host stands in any bucket."""
+    crowd: dict[str, list[str]] = {}
+    for host in usual:
+        if host in homes:
+            crowd.setdefault(homes[host], []).append(host)
+    return crowd or {"default": list(usual)}

@@ -22,6 +22,7 @@ from twin.capacity.recovery import Recovery, recover
 from twin.capacity.recovery_settings import settings_of
 from twin.capacity.source import read_source
 from twin.capacity.usable import Usable, usable
+from twin.crush.map import NONE
 from twin.crush.pools import osd_pgs
 from twin.packing.mix import load_mix
 from twin.packing.records import Mix
@@ -194,7 +195,7 @@ def plan(
         now=first,
         growth=tuple(growth),
         loss=worst_loss(cluster, first.placed, lose, figures) if lose is not None else None,
-        warnings=(*cluster.warnings, *_disagreements(first), *first.usable.warnings),
+        warnings=(*cluster.warnings, *_beware(first), *first.usable.warnings),
     )
 
 
@@ -285,18 +286,26 @@ def _marginal(before: Moment, after: Moment, price: float | None, watts: float |
     )
 
 
-def _disagreements(now: Moment) -> tuple[str, ...]:
-    """Where the placement computed here differs from what the cluster itself counted."""
+def _beware(now: Moment) -> tuple[str, ...]:
+    """PGs without enough places, and where the placement computed here differs from the cluster's own count."""
     different = [
         f"osd.{osd.id} {now.osd_pgs.get(osd.id, 0)} instead of {osd.pgs}"
         for osd in now.cluster.osds
         if osd.pgs is not None and osd.pgs != now.osd_pgs.get(osd.id, 0)
     ]
     said: list[str] = []
+    for pool in now.cluster.osdmap.pools:
+        short = int((now.placed[pool.id].up == NONE).any(axis=1).sum())
+        if short:
+            said.append(
+                f"{short} of {pool.pg_num} PGs of pool {pool.name} have fewer places than the pool's size {pool.size}: "
+                "too few failure domains are up and in for its rule"
+            )
     if different:
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""
         said.append(
-            f"PGs by CRUSH differ from the cluster's own count: {', '.join(different[:3])}{more}; is it remapped or moving?"
+            f"PGs by CRUSH differ from the cluster's own count: {', '.join(different[:3])}{more}; "
+            "is it remapped or moving?"
         )
     return tuple(said)
 

@@ -118,8 +118,8 @@ def _max_avail(plan: Plan, paint: Paint) -> list[str]:
     ratio = next(name for name in steps if name.endswith(" ratio"))
     why = (
         f"ours: {size(plan.now.usable.free_bytes)} more. MAX AVAIL takes data as spread by CRUSH weight, where "
-        f"osd.{plan.now.usable.fullest} has the most by its PGs; it fills up to the full ratio, ours to the {ratio}; and "
-        f"it keeps no room to heal, ours {size(steps['room to heal'].taken)}"
+        f"osd.{plan.now.usable.fullest} has the most by its PGs; it fills up to the full ratio, ours to the {ratio}; "
+        f"and it keeps no room to heal, ours {size(steps['room to heal'].taken)}"
     )
     return lines + [paint.dim(line) for line in _wrapped(f"  {why}", "  ")]
 

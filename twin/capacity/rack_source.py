@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from core.errors import InputError
-from formats.hardware import DiskKind, RackFile, Server
+from formats.hardware import DiskKind, Server
 from formats.rack import load_rack
 from twin.capacity.assumptions import Assumptions, default_assumptions
 from twin.capacity.cluster import Cluster, Host, Osd, PoolUse, Spare
@@ -42,7 +42,7 @@ def cluster_of(path: Path, assumptions: Assumptions | None = None) -> Cluster:
     if len(osds) > OSDS_MAX:
         raise InputError([f"{path}: has {len(osds)} osd disks; allowed: {OSDS_MAX}"])
     kinds: tuple[DiskKind, ...] = tuple(sorted({osd.kind for osd in osds}))
-    crush = _crush(servers, osds, kinds, _domain(rack, servers, figures), figures)
+    crush = _crush(servers, osds, kinds, figures)
     pools = tuple(
         _pool(index + 1, kind, index, sum(1 for osd in osds if osd.kind == kind), len(kinds) == 1, figures)
         for index, kind in enumerate(kinds)
@@ -129,10 +129,10 @@ def shards_of(figures: Assumptions) -> tuple[int, int]:
     return data, data + coding
 
 
-def _domain(rack: RackFile, servers: Sequence[Server], figures: Assumptions) -> int:
-    """The type id of the level that replicas are spread over."""
+def _domain(servers: Sequence[Server], kind: DiskKind, figures: Assumptions) -> int:
+    """The type id of the level that replicas on a kind of disk are spread over."""
     chosen = figures.word("failure_domain")
-    racks = len({server.spec.rack for server in servers if server.osd_disks})
+    racks = len({server.spec.rack for server in servers if any(disk.kind == kind for disk in server.osd_disks)})
     if chosen == "auto":
         return _RACK if racks > shards_of(figures)[1] else _HOST
     return _RACK if chosen == "rack" else _HOST
@@ -170,9 +170,7 @@ def _use(pool: Pool, osds: Sequence[Osd], figures: Assumptions) -> PoolUse:
 # -- the map -----------------------------------------------------------------------------------------------------------
 
 
-def _crush(
-    servers: Sequence[Server], osds: Sequence[Osd], kinds: Sequence[DiskKind], domain: int, figures: Assumptions
-) -> CrushMap:
+def _crush(servers: Sequence[Server], osds: Sequence[Osd], kinds: Sequence[DiskKind], figures: Assumptions) -> CrushMap:
     """Make the tree root, racks, hosts, OSDs; with several kinds of disk also a shadow tree for each."""
     hosts: dict[str, list[Osd]] = {str(server.id): [] for server in servers}
     for osd in osds:
@@ -186,7 +184,7 @@ def _crush(
         trees.append(_tree(f"~{kind}", racks, held, -1 - sum(map(len, trees))))
     roots = [tree[0].id for tree in trees]
     rules = [
-        _rule(index, kind, roots[-1 if len(kinds) == 1 else index + 1], domain, figures)
+        _rule(index, kind, roots[-1 if len(kinds) == 1 else index + 1], _domain(servers, kind, figures), figures)
         for index, kind in enumerate(kinds)
     ]
     return CrushMap(

@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 SMALL_BYTES = 4096.0
 """The least an object counts when bandwidth is shared: BlueStore's allocation unit."""
 MANY_JOBS = 500
-WINDOW_RATIO = 0.01
+WINDOW_RATIO = 0.03
 """Of more jobs than ``MANY_JOBS``, those that end within this part of a job's mean time are settled together."""
 NEVER = float("inf")
 OVER = 1 + 1e-9

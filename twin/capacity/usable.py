@@ -11,6 +11,7 @@ from twin.capacity.fill import Amounts, Group, Placements, full_rate, groups, gr
 from twin.capacity.losses import Domain, Loss, chosen, lose
 from twin.capacity.steps import Step
 from twin.capacity.usable_words import Room, bytes_waterfall, ratio_of
+from twin.crush.compile import compile_map
 
 SURVIVED: dict[str, Domain | None] = {"none": None, "node": "node", "rack": "rack", "pdu": "pdu"}
 
@@ -45,7 +46,8 @@ def usable(cluster: Cluster, placed: Placements, figures: Assumptions, survive: 
     """
     kind = SURVIVED[survive or figures.word("survive")]
     tried, count = chosen(cluster, kind) if kind is not None else ({}, 0)
-    losses = [lose(cluster, placed, name, osds) for name, osds in tried.items()]
+    compiled = compile_map(cluster.osdmap.crush) if tried else None
+    losses = [lose(cluster, placed, name, osds, compiled) for name, osds in tried.items()]
     found = groups(cluster, placed)
     rooms = [_room(cluster, placed, group, losses, figures) for group in found]
     total = _sum([room for room, _, _ in rooms])

@@ -3,6 +3,7 @@
 numba is an optional extra. Both give the same results bit for bit.
 """
 
+import functools
 import importlib.util
 import sys
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import InputError
 from twin.crush.compile import ALGORITHMS, Compiled
+from twin.crush.hashing import hash3
 from twin.crush.logarithm import negative_logs
-from twin.crush.map import NONE, Choose, Emit, Rule, Set, Take, Tunables
+from twin.crush.map import NONE, Choose, Emit, Rule, Set, Take, Tunables, Unsupported
 from twin.crush.mapping import map_inputs
 
 Prefer = Literal["auto", "numpy", "numba"]
@@ -28,6 +31,8 @@ _WARM_S, _CACHED_S, _COLD_S = 0.002, 1.5, 30.0
 """NumPy time from which numba pays: already loaded, to be loaded, to be compiled first (about 20 s)."""
 _LANES = 8
 _NOTES_EACH = 4
+_BLOCK = 1 << 14
+"""Draws that are hashed together in NumPy: so many stay in a core's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +90,13 @@ def chooses_numba(compiled: Compiled, rule: int, inputs: int, num_rep: int, pref
 def knows(compiled: Compiled, rule: int) -> bool:
     """Whether the compiled rules hold for this map and rule: straw2 buckets only, and no local retries."""
     tunables = compiled.crush.tunables
-    local = (tunables.choose_local_tries, tunables.choose_local_fallback_tries)
     steps = compiled.rules[rule].steps if rule in compiled.rules else ()
-    local += tuple(
-        step.value
-        for step in steps
-        if isinstance(step, Set) and step.what in ("set_choose_local_tries", "set_choose_local_fallback_tries")
-    )
+    settings = ("set_choose_local_tries", "set_choose_local_fallback_tries")
+    local = [tunables.choose_local_tries, tunables.choose_local_fallback_tries]
+    local += [step.value for step in steps if isinstance(step, Set) and step.what in settings]
     there = compiled.alg[compiled.alg != 0]
-    return bool((there == ALGORITHMS["straw2"]).all()) and max(local) <= 0 and rule in compiled.rules
+    known = rule in compiled.rules and not any(isinstance(step, Unsupported) for step in steps)
+    return known and bool((there == ALGORITHMS["straw2"]).all()) and max(local) <= 0
 
 
 def map_traced(
@@ -112,10 +115,24 @@ def map_traced(
     capacity = max(1024, len(xs) * (num_rep + 1) * (depth + 1))
     mapped, notes, used = _run(compiled, rule, xs, num_rep, weights, choose_args, capacity=capacity)
     if used > capacity:
-        mapped, notes, used = _run(compiled, rule, xs, num_rep, weights, choose_args, capacity=used)
+        mapped, notes, _ = _run(compiled, rule, xs, num_rep, weights, choose_args, capacity=used)
     notes = notes[:used]
     tests = notes[:, 1] == _kernel().TEST
     return Traced(mapped=mapped, draws=notes[~tests], tests=notes[tests][:, [0, 3]])
+
+
+def hash_draws(
+    xs: NDArray[np.uint32], items: NDArray[np.uint32], rs: NDArray[np.uint32], prefer: Prefer = "auto"
+) -> NDArray[np.uint16]:
+    """Draw for one item each: 16 bits of the hash of an input, an item and an r. All arrays of shape (draws,)."""
+    drawn = np.empty(len(xs), np.uint16)
+    if prefer == "numba" or (prefer == "auto" and _is_warm()):
+        _kernel().hash_draws(xs, items, rs, drawn)
+        return drawn
+    for start in range(0, len(xs), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        drawn[part] = hash3(xs[part], items[part], rs[part]) & np.uint32(0xFFFF)
+    return drawn
 
 
 def _kernel() -> ModuleType:
@@ -154,20 +171,38 @@ def _run(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
     """Map, and note what was looked at in ``capacity`` rows (0: nothing); also how many rows that would take."""
     kernel = _kernel()
-    tables = _tables(kernel, compiled, weights, choose_args)
-    quotients = np.zeros(max(int(tables[0][:, kernel.COUNT].max(initial=0)), _LANES))
-    space = (np.zeros(len(quotients), np.uint32), quotients, quotients.view(np.int64), np.zeros((3, num_rep + 1), np.int32))
+    buckets, names, weighed = _tables(kernel, compiled, choose_args)
+    quotients = np.zeros(max(int(buckets[:, kernel.COUNT].max(initial=0)), _LANES))
     notes, used = np.zeros((capacity, _NOTES_EACH), np.int32), np.zeros(1, np.int64)
+    desk = kernel.Desk(
+        buckets=buckets,
+        names=names,
+        weights=weighed,
+        logs=logs(),
+        reweights=np.asarray(weights).astype(np.int64),
+        devices=compiled.device_count,
+        hashes=np.zeros(len(quotients), np.uint32),
+        quotients=quotients,
+        keys=quotients.view(np.int64),
+        room=np.zeros((3, num_rep + 1), np.int32),
+        notes=notes,
+        used=used,
+    )
     mapped = np.full((len(xs), num_rep), NONE, np.int32)
     steps = _steps(kernel, compiled.rules[rule], compiled.crush.tunables, num_rep)
-    seeds = (np.asarray(xs).astype(np.int64) & 0xFFFFFFFF).astype(np.uint32)
-    kernel.map_all(*tables, *space, notes, used, steps, seeds, mapped)
+    kernel.map_all(desk, steps, np.asarray(xs).astype(np.int64).astype(np.uint32), mapped)
     return mapped, notes, int(used[0])
 
 
+@functools.cache
+def logs() -> NDArray[np.float64]:
+    """Make ``2^48 - crush_ln(u)`` for each 16-bit u, the 0 among them 0.5: divided by a weight of 0, all are infinite."""
+    return np.maximum(negative_logs(), 0.5)
+
+
 def _tables(
-    kernel: ModuleType, compiled: Compiled, weights: NDArray[np.uint32], choose_args: str | None
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], int]:
+    kernel: ModuleType, compiled: Compiled, choose_args: str | None
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """Lay a map out for the kernel: each bucket's items padded to whole lanes with items of no weight."""
     size = compiled.size
     count = -(-size // _LANES) * _LANES
@@ -182,8 +217,7 @@ def _tables(
     names[kernel.ITEM, target], names[kernel.HASHED, target] = compiled.items[source], ids[source]
     weighed[:, target] = rows[:, source]
     buckets = np.stack([start, count, size, compiled.type_id.astype(np.int64)], axis=1)
-    reweights = np.asarray(weights).astype(np.int64)
-    return buckets, names, weighed, np.maximum(negative_logs(), 0.5), reweights, compiled.device_count
+    return buckets, names, weighed
 
 
 def _steps(kernel: ModuleType, rule: Rule, tunables: Tunables, num_rep: int) -> NDArray[np.int64]:
@@ -209,4 +243,6 @@ def _steps(kernel: ModuleType, rule: Rule, tunables: Tunables, num_rep: int) -> 
                 leaf = int(step.how.startswith("chooseleaf"))
                 kind = kernel.FIRSTN if firstn else kernel.INDEP
                 rows.append((kind, 0, number, step.type_id, leaf, tries, leaf_tries or once, vary_r, stable))
+            case Unsupported():
+                raise InputError([f"rule {rule.id} ({rule.name}): {step.operation}: MSR rules cannot be mapped"])
     return np.array(rows, np.int64).reshape(len(rows), 9)

@@ -126,8 +126,12 @@ def crush_from_binary(content: bytes, where: str) -> tuple[CrushMap, tuple[str, 
         cursor.mapping("shadow buckets", lambda: cursor.mapping("shadow", lambda: cursor.number("i", "shadow id")))
     choose_args = _choose_args(cursor, bucket_count) if cursor.more() else {}
     devices = tuple(
-        Device(id=id, name=names.get(id, f"device{id}"), device_class=class_names.get(classes.get(id, -1), ""))
-        for id in range(device_count)
+        Device(
+            id=item_id,
+            name=names.get(item_id, f"device{item_id}"),
+            device_class=class_names.get(classes.get(item_id, -1), ""),
+        )
+        for item_id in range(device_count)
     )
     crush = CrushMap(
         devices=devices,
@@ -171,11 +175,13 @@ def _bucket(cursor: _Cursor, expected: int, warnings: list[str]) -> Bucket | Non
     if number not in ALGORITHMS:
         cursor.wrong(what, f"algorithm {number}; allowed: 1 (uniform) to 5 (straw2)")
     alg = ALGORITHMS[number]
-    id, type_id = cursor.number("i", what), cursor.number("H", what)
+    item_id, type_id = cursor.number("i", what), cursor.number("H", what)
     again, hashing = cursor.number("B", what), cursor.number("B", what)
     cursor.number("I", what)
-    if id != expected or again != number or hashing:
-        cursor.wrong(what, f"id {id}, algorithm {again}, hash {hashing}; allowed: id {expected}, {number}, 0 (rjenkins1)")
+    if item_id != expected or again != number or hashing:
+        cursor.wrong(
+            what, f"id {item_id}, algorithm {again}, hash {hashing}; allowed: id {expected}, {number}, 0 (rjenkins1)"
+        )
     size = cursor.count(what)
     items = cursor.numbers("i", size, what)
     weights: tuple[int, ...]
@@ -189,17 +195,19 @@ def _bucket(cursor: _Cursor, expected: int, warnings: list[str]) -> Bucket | Non
             nodes = cursor.numbers("I", cursor.number("B", what), what)
             weights = nodes[1 : 2 * size : 2]
             if list(nodes[1:]) != tree_weights(weights)[1:]:
-                warnings.append(f"{cursor.where}: {what}: node weights are not the sums of the items'; the sums are used")
+                warnings.append(
+                    f"{cursor.where}: {what}: node weights are not the sums of the items'; the sums are used"
+                )
         case "straw":
             both = cursor.numbers("I", 2 * size, what)
             weights, straws = both[::2], both[1::2]
         case "straw2":
             weights = cursor.numbers("I", size, what)
-    return Bucket(id=id, name="", type_id=type_id, alg=alg, items=items, weights=weights, straws=straws)
+    return Bucket(id=item_id, name="", type_id=type_id, alg=alg, items=items, weights=weights, straws=straws)
 
 
-def _rule(cursor: _Cursor, id: int) -> Rule | None:
-    what = f"rule {id}"
+def _rule(cursor: _Cursor, rule_id: int) -> Rule | None:
+    what = f"rule {rule_id}"
     if not cursor.number("I", what):
         return None
     length = cursor.count(what)
@@ -210,7 +218,7 @@ def _rule(cursor: _Cursor, id: int) -> Rule | None:
         one, two = cursor.numbers("i", 2, f"{what}, step {place}")
         step = _step(operation, one, two)
         steps.extend([step] if step is not None else [])
-    return Rule(id=id, name="", type_id=type_id, steps=tuple(steps), size_min=size_min, size_max=size_max)
+    return Rule(id=rule_id, name="", type_id=type_id, steps=tuple(steps), size_min=size_min, size_max=size_max)
 
 
 def _step(operation: int, one: int, two: int) -> Step | None:

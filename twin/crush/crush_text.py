@@ -141,10 +141,10 @@ def crush_from_text(text: str, where: str) -> CrushMap:
         else:
             lines.wrong(f"{name[:40]!r}; allowed: tunable, device, type, rule, choose_args, or a type named before")
     return CrushMap(
-        devices=tuple(known.devices[id] for id in sorted(known.devices)),
+        devices=tuple(known.devices[item_id] for item_id in sorted(known.devices)),
         types={number: name for name, number in known.types.items()},
-        buckets=tuple(known.buckets[id] for id in sorted(known.buckets, reverse=True)),
-        rules=tuple(known.rules[id] for id in sorted(known.rules)),
+        buckets=tuple(known.buckets[item_id] for item_id in sorted(known.buckets, reverse=True)),
+        rules=tuple(known.rules[item_id] for item_id in sorted(known.rules)),
         tunables=Tunables(**known.tunables),
         choose_args=known.choose_args,
     )
@@ -176,15 +176,15 @@ def _tunable(lines: _Lines, known: _Text) -> None:
 
 
 def _device(lines: _Lines, known: _Text) -> None:
-    id, name = lines.number("device id"), lines.word("device name")
-    if id < 0 or name in known.ids:
-        lines.wrong(f"device {id} {name}; allowed: an id from 0, and a name that is not used yet")
+    item_id, name = lines.number("device id"), lines.word("device name")
+    if item_id < 0 or name in known.ids:
+        lines.wrong(f"device {item_id} {name}; allowed: an id from 0, and a name that is not used yet")
     device_class = ""
     if lines.peek() == "class":
         lines.word("class")
         device_class = lines.word("class name")
         _class(known, device_class)
-    known.ids[name], known.devices[id] = id, Device(id=id, name=name, device_class=device_class)
+    known.ids[name], known.devices[item_id] = item_id, Device(id=item_id, name=name, device_class=device_class)
 
 
 def _class(known: _Text, name: str) -> None:
@@ -202,7 +202,7 @@ def _bucket(lines: _Lines, known: _Text, type_id: int) -> None:
     if name in known.ids:
         lines.wrong(f"bucket {name!r}: the name is used before; allowed: each name once")
     lines.expect("{")
-    id, alg = 0, ""
+    item_id, alg = 0, ""
     items: list[tuple[int, int, int]] = []
     shadows = {}
     while (word := lines.expect("id", "alg", "hash", "item", "}")) != "}":
@@ -213,26 +213,26 @@ def _bucket(lines: _Lines, known: _Text, type_id: int) -> None:
                     lines.word("class")
                     shadows[lines.word("class name")] = number
                 else:
-                    id = number
+                    item_id = number
             case "alg":
                 alg = lines.expect(*ALGORITHMS)
             case "hash":
                 lines.expect("0", "rjenkins1")
             case _:
                 items.append(_item(lines, known))
-    if alg not in ALGORITHMS or id > 0:
-        lines.wrong(f"bucket {name!r}: id {id}, alg {alg!r}; allowed: an id below 0, and an alg")
-    id = id or next(free for free in range(-1, -(2**31), -1) if free not in known.named)
-    if id in known.buckets:
-        lines.wrong(f"bucket {name!r}: id {id} is used before; allowed: each id once")
-    known.named.add(id)
+    if alg not in ALGORITHMS or item_id > 0:
+        lines.wrong(f"bucket {name!r}: id {item_id}, alg {alg!r}; allowed: an id below 0, and an alg")
+    item_id = item_id or next(free for free in range(-1, -(2**31), -1) if free not in known.named)
+    if item_id in known.buckets:
+        lines.wrong(f"bucket {name!r}: id {item_id} is used before; allowed: each id once")
+    known.named.add(item_id)
     for shadow, number in shadows.items():
         _class(known, shadow)
-        known.shadows[id, shadow] = number
+        known.shadows[item_id, shadow] = number
     ordered = _ordered(items)
-    known.ids[name] = id
-    known.buckets[id] = Bucket(
-        id=id,
+    known.ids[name] = item_id
+    known.buckets[item_id] = Bucket(
+        id=item_id,
         name=name,
         type_id=type_id,
         alg=ALGORITHMS[alg],
@@ -246,27 +246,27 @@ def _item(lines: _Lines, known: _Text) -> tuple[int, int, int]:
     name, position = lines.word("item name"), -1
     if name not in known.ids:
         lines.wrong(f"item {name!r}; allowed: a device or bucket of a line before")
-    id = known.ids[name]
-    weight = known.buckets[id].weight if id in known.buckets else ONE
+    item_id = known.ids[name]
+    weight = known.buckets[item_id].weight if item_id in known.buckets else ONE
     while lines.peek() in ("weight", "pos"):
         if lines.word("weight or pos") == "weight":
             weight = lines.weight()
         else:
             position = lines.number("pos")
-    return id, weight, position
+    return item_id, weight, position
 
 
 def _ordered(items: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
     """Items with a position first get theirs, the others the places that are left."""
-    placed = {position: (id, weight) for id, weight, position in items if position >= 0}
-    rest = iter([(id, weight) for id, weight, position in items if position < 0])
+    placed = {position: (item_id, weight) for item_id, weight, position in items if position >= 0}
+    rest = iter([(item_id, weight) for item_id, weight, position in items if position < 0])
     return [placed[place] if place in placed else next(rest, (0, 0)) for place in range(len(items))]
 
 
 def _rule(lines: _Lines, known: _Text) -> None:
     if not known.shadowed:
         known.shadowed = True
-        class_of = {id: device.device_class for id, device in known.devices.items()}
+        class_of = {item_id: device.device_class for item_id, device in known.devices.items()}
         made, known.shadows = add_shadows(list(known.buckets.values()), known.classes, class_of, known.shadows)
         known.buckets |= {shadow.id: shadow for shadow in made}
     name = lines.word("rule name or {")
@@ -281,12 +281,12 @@ def _rule(lines: _Lines, known: _Text) -> None:
             numbers["type"] = RULE_TYPES[lines.word("type")]
         else:
             numbers["id" if word == "ruleset" else word] = lines.number(word)
-    id = numbers["id"]
-    if id in known.rules or id < 0:
-        lines.wrong(f"rule {id}: allowed: each id once, from 0")
-    known.rules[id] = Rule(
-        id=id,
-        name=name if name != "{" else f"rule{id}",
+    rule_id = numbers["id"]
+    if rule_id in known.rules or rule_id < 0:
+        lines.wrong(f"rule {rule_id}: allowed: each id once, from 0")
+    known.rules[rule_id] = Rule(
+        id=rule_id,
+        name=name if name != "{" else f"rule{rule_id}",
         type_id=numbers["type"],
         steps=tuple(steps),
         size_min=numbers["min_size"],
@@ -313,21 +313,21 @@ def _step(lines: _Lines, known: _Text) -> list[Step]:
         while lines.peek() not in ("step", "}", ""):
             lines.word("the rest of a step")
         return [Unsupported(operation=f"step {word}")]
-    lines.wrong(f"step {word!r}; allowed: take, choose, chooseleaf, emit, noop, {', '.join(SETTINGS)}")
+    return lines.wrong(f"step {word!r}; allowed: take, choose, chooseleaf, emit, noop, {', '.join(SETTINGS)}")
 
 
 def _take(lines: _Lines, known: _Text) -> Take:
     name = lines.word("bucket or device")
     if name not in known.ids:
         lines.wrong(f"step take {name}: allowed: a device or bucket of the map")
-    id = known.ids[name]
+    item_id = known.ids[name]
     if lines.peek() == "class":
         lines.word("class")
         wanted = lines.word("class name")
-        if (id, wanted) not in known.shadows:
+        if (item_id, wanted) not in known.shadows:
             lines.wrong(f"step take {name} class {wanted}; allowed: {', '.join(known.classes) or 'no class'}")
-        id = known.shadows[id, wanted]
-    return Take(item=id)
+        item_id = known.shadows[item_id, wanted]
+    return Take(item=item_id)
 
 
 def _choose_args(lines: _Lines, known: _Text) -> None:

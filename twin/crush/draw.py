@@ -23,10 +23,10 @@ T = TypeVar("T", bound=np.generic)
 class Group:
     """Buckets of one algorithm and size k, stacked: arrays of shape (k, buckets).
 
-    ``hashed``: what is hashed, uint32. ``items``: what is returned, int32, flat. ``weights``: what the draws are divided
-    by or scaled with, float64 (straw2) or uint64. ``zero``: where a straw2 weight is 0 (None: nowhere). ``ids``: the
-    buckets' own ids, uint32, shape (buckets,). ``more``: list: running sums uint64 (k, buckets); tree: node weights
-    (nodes, buckets).
+    ``hashed``: what is hashed, uint32. ``items``: what is returned, int32, flat. ``weights``: what the draws are
+    divided by or scaled with, float64 (straw2) or uint64. ``zero``: where a straw2 weight is 0 (None: nowhere).
+    ``ids``: the buckets' own ids, uint32, shape (buckets,). ``more``, uint64: running sums (k, buckets) of lists, node
+    weights (nodes, buckets) of trees.
     """
 
     kind: Kind
@@ -234,8 +234,6 @@ def _logs() -> NDArray[np.float64]:
 def _keys() -> Words:
     """Ranks in the upper half of a word: the lower half has room for the place."""
     return ranks()[0] << np.uint32(16)
-
-
 
 
 def _list(group: Group, slots: Indices, x: Words, r: Words, chosen: Indices) -> None:

@@ -15,7 +15,7 @@ WORDS: Final = 9
 
 
 def hash1(a: ArrayLike) -> Words:
-    """Hash one value for each element. Arguments wrap to uint32 (-1 is 0xffffffff); so for all of `hash2` to `hash5`."""
+    """Hash one value for each element. Arguments wrap to uint32 (-1 is 0xffffffff), as for `hash2` to `hash5`."""
     (a,) = _words(a)
     h, b = SEED ^ a, a.copy()
     x, y = _constants(h)
@@ -75,7 +75,8 @@ def hash3_into(space: Words, x: Words, items: Words, r: Words) -> Words:
     ``space``: uint32, shape (at least `WORDS`, size, n). ``x`` and ``r``: shape (n,). ``items``: shape (size, n) or
     (size, 1). Returns the hashes, shape (size, n): one of the arrays of the space, good until its next use.
     """
-    a, b, c, h, one, two, spare = space[:7]
+    h: Words = space[3]
+    a, b, c, one, two, spare = (space[place] for place in (0, 1, 2, 4, 5, 6))
     np.bitwise_xor((SEED ^ x) ^ r, items, out=h)
     _start(a, x, b, items, h, spare)
     _start(c, r, one, X, h, spare)

@@ -4,9 +4,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import InputError
-from twin.crush.choose import Lanes, Tries, choose_firstn, choose_indep
 from twin.crush.compile import Compiled
 from twin.crush.draw import Indices, Items, Space
+from twin.crush.firstn import choose_firstn
+from twin.crush.indep import choose_indep
+from twin.crush.lanes import Lanes, Tries
 from twin.crush.map import NONE, Choose, Emit, Set, Take, Tunables, Unsupported
 
 LANES = 1 << 15
@@ -23,8 +25,8 @@ def map_inputs(
 ) -> Items:
     """Map inputs by a rule: int32, shape (n, num_rep), device ids; `NONE` is a hole (indep) or padding (firstn).
 
-    ``xs``: integers, shape (n,), taken modulo 2^32. ``weights``: reweights in 16.16 by device id; devices beyond its end
-    are out. ``choose_args``: the name of a set of them in the map. O(n * draws per input).
+    ``xs``: integers, shape (n,), taken modulo 2^32. ``weights``: reweights in 16.16 by device id; devices beyond its
+    end are out. ``choose_args``: the name of a set of them in the map. O(n * draws per input).
 
     Raises: `InputError` if the rule or the choose_args do not exist.
     """
@@ -52,9 +54,13 @@ def map_counted(
     for start in range(0, len(x) if num_rep > 0 else 0, LANES):
         part = slice(start, start + LANES)
         lanes = Lanes(compiled=compiled, x=x[part], weights=reweights, choose_args=choose_args, space=space)
-        run = _Run(lanes, num_rep, result[part], length[part])
-        run.rule(rule)
+        map_lanes(lanes, rule, num_rep, result[part], length[part])
     return result, length
+
+
+def map_lanes(lanes: Lanes, rule: int, num_rep: int, result: Items, length: Indices) -> None:
+    """Map one stretch of lanes into ``result``, int32, shape (n, num_rep), all `NONE` before; ``length`` all 0."""
+    _Run(lanes, num_rep, result, length).rule(rule)
 
 
 class _Run:
@@ -106,21 +112,15 @@ class _Run:
         if self.size.any():
             self.work, self.size = chosen, size
 
-    def _firstn(
-        self, step: Choose, lane: Indices, start: Indices, number: int, chosen: Items, size: Indices
-    ) -> None:
+    def _firstn(self, step: Choose, lane: Indices, start: Indices, number: int, chosen: Items, size: Indices) -> None:
         leaf, room = step.how == "chooseleaf_firstn", self.num_rep - size[lane]
-        items, leaves, count = choose_firstn(
-            self.lanes, lane, start, number, step.type_id, leaf, self.tries, room
-        )
+        _, leaves, count = choose_firstn(self.lanes, lane, start, number, step.type_id, leaf, self.tries, room)
         for place in range(int(count.max(initial=0))):
             some = np.flatnonzero(count > place)
             chosen[lane[some], size[lane[some]] + place] = leaves[some, place]
         size[lane] += count
 
-    def _indep(
-        self, step: Choose, lane: Indices, start: Indices, number: int, chosen: Items, size: Indices
-    ) -> None:
+    def _indep(self, step: Choose, lane: Indices, start: Indices, number: int, chosen: Items, size: Indices) -> None:
         leaf = step.how == "chooseleaf_indep"
         before = size[lane]
         for full in np.flatnonzero(np.bincount(before)).tolist():

@@ -49,10 +49,8 @@ def osdmap_from_json(
     _check_ids([pool.id for pool in pools], "pools", "pool", problems)
     _check_rules(pools, crush, problems, crush_file)
     by_id = {pool.id: pool for pool in pools}
-    upmaps = dict(
-        (pg, _upmap(table, by_id.get(pg[0]))) for table in top.tables("pg_upmap") if (pg := _pg(table, by_id))
-    )
-    items = dict((pg, _pairs(table)) for table in top.tables("pg_upmap_items") if (pg := _pg(table, by_id)))
+    upmaps = {pg: _upmap(table, by_id[pg[0]]) for table in top.tables("pg_upmap") if (pg := _pg(table, by_id))}
+    items = {pg: _pairs(table) for table in top.tables("pg_upmap_items") if (pg := _pg(table, by_id))}
     made = OsdMap(
         epoch=top.whole("epoch", 0, 1 << 32),
         crush=crush,
@@ -188,7 +186,9 @@ def _data_shards(table: _Table, top: _Table, size: int) -> int:
     profile = profiles.get(name) if _is_table(profiles) else None
     if not _is_table(profile):
         names = one_of(profiles) if _is_table(profiles) else "there are none"
-        table.problems.add(table.at("erasure_code_profile"), name, f"allowed: a profile of erasure_code_profiles: {names}")
+        table.problems.add(
+            table.at("erasure_code_profile"), name, f"allowed: a profile of erasure_code_profiles: {names}"
+        )
         return 1
     shards = profile.get("k")
     key = f"erasure_code_profiles.{name}.k"
@@ -226,18 +226,20 @@ def _pg(table: _Table, pools: Mapping[int, Pool]) -> tuple[int, int] | None:
     return None
 
 
-def _upmap(table: _Table, pool: Pool | None) -> tuple[int, ...]:
+def _upmap(table: _Table, pool: Pool) -> tuple[int, ...]:
     osds = [_osd_id(value, f"{table.at('osds')}[{i}]", table) for i, value in enumerate(table.array("osds"))]
-    if pool and len(osds) > pool.size:
+    if len(osds) > pool.size:
         table.problems.add(table.at("osds"), osds, f"allowed: at most {pool.size}, the size of pool {pool.id}")
     return tuple(osds)
 
 
 def _pairs(table: _Table) -> tuple[tuple[int, int], ...]:
-    return tuple(
-        tuple(_osd_id(pair.get(end, "an OSD id"), pair.at(end), pair) for end in ("from", "to"))  # type: ignore[misc]  # two ends
-        for pair in table.tables("mappings")
-    )
+    return tuple((_end(pair, "from"), _end(pair, "to")) for pair in table.tables("mappings"))
+
+
+def _end(pair: _Table, name: str) -> int:
+    value = pair.get(name, "an OSD id")
+    return _osd_id(value, pair.at(name), pair) if name in pair.values else 0
 
 
 def _osd_id(value: object, key: str, table: _Table) -> int:

@@ -95,7 +95,7 @@ def choose_args_of(crush: CrushMap, pool: int) -> str | None:
 
 def settle(osdmap: OsdMap, pool: Pool, seeds: NDArray[np.uint32], raw: Ids) -> Placed:
     """Make the up set and the primaries of what CRUSH gave: int32, shape (pg_num, size)."""
-    exists, is_up, affinity = _states(osdmap, raw)
+    exists, is_up, affinity = _states(osdmap)
     shifts = pool.kind == "replicated"
     up = _upmapped(osdmap, pool, _keep(raw, _at(exists, raw), shifts))
     up = _keep(up, _at(is_up, up), shifts)
@@ -110,7 +110,7 @@ def _osd_count(osdmap: OsdMap) -> int:
     return max(osdmap.max_osd, max((osd.id + 1 for osd in osdmap.osds), default=0))
 
 
-def _states(osdmap: OsdMap, raw: Ids) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
+def _states(osdmap: OsdMap) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
     """Whether an OSD exists, whether it is up, its primary affinity: by id."""
     count = max(_osd_count(osdmap), 1)
     exists, is_up, affinity = np.zeros(count, np.bool_), np.zeros(count, np.bool_), np.full(count, ONE, np.int64)

@@ -28,7 +28,9 @@ def read_map(path: Path) -> tuple[CrushMap, tuple[str, ...]]:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise InputError([f"{path}: neither text nor a compiled map; allowed: JSON, crushmap text, or a compiled map"]) from None
+        raise InputError(
+            [f"{path}: neither text nor a compiled map; allowed: JSON, crushmap text, or a compiled map"]
+        ) from None
     if text.lstrip().startswith(("{", "[")):
         try:
             crush = crush_from_json(msgspec.json.decode(text), str(path))
@@ -60,5 +62,7 @@ def _notes(crush: CrushMap, path: Path) -> tuple[str, ...]:
         )
     sets = [weights for many in crush.choose_args.values() for one in many for weights in one.weight_sets]
     if any(max(weights, default=0) >= 256 * ONE for weights in sets):
-        notes.append(f"{path}: choose_args: weights of 256 and more are rounded in JSON: give the binary for exact ones")
+        notes.append(
+            f"{path}: choose_args: weights of 256 and more are rounded in JSON: give the binary for exact ones"
+        )
     return tuple(notes)

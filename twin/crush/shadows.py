@@ -41,11 +41,11 @@ class _Shadows:
         self.ids: dict[tuple[int, str], int] = {}
         self.weights: dict[int, int] = {}
 
-    def clone(self, id: int, name: str) -> int:
+    def clone(self, item_id: int, name: str) -> int:
         """Make the shadow of a bucket and of all below it, inner ones first; return its id."""
-        if (id, name) in self.ids:
-            return self.ids[id, name]
-        original = self.originals[id]
+        if (item_id, name) in self.ids:
+            return self.ids[item_id, name]
+        original = self.originals[item_id]
         items, weights = [], []
         for item, weight in zip(original.items, original.weights, strict=True):
             if item < 0:
@@ -54,9 +54,9 @@ class _Shadows:
             elif self.class_of.get(item) == name:
                 items.append(item)
                 weights.append(weight)
-        own = self.known.get((id, name)) or self._free()
+        own = self.known.get((item_id, name)) or self._free()
         self.taken.add(own)
-        self.ids[id, name], self.weights[own] = own, sum(weights)
+        self.ids[item_id, name], self.weights[own] = own, sum(weights)
         shadow = Bucket(
             id=own,
             name=f"{original.name}~{name}",
@@ -69,7 +69,7 @@ class _Shadows:
         return own
 
     def _free(self) -> int:
-        id = -1
-        while id in self.taken:
-            id -= 1
-        return id
+        item_id = -1
+        while item_id in self.taken:
+            item_id -= 1
+        return item_id

@@ -53,7 +53,7 @@ def default_choose_args(compiled: Compiled) -> str | None:
     return next((name for name in ("0", "-1") if name in compiled.drawn), None)
 
 
-def tester_lines(compiled: Compiled, wanted: Wanted) -> Iterator[str]:
+def printed_lines(compiled: Compiled, wanted: Wanted) -> Iterator[str]:
     """Yield what `crushtool --test` prints, as blocks of whole lines.
 
     Source: `CrushTester::test` of Ceph 16.2 (output format).
@@ -70,9 +70,7 @@ def tester_lines(compiled: Compiled, wanted: Wanted) -> Iterator[str]:
                 yield from _lines(compiled, wanted, rule, replicas, weights)
 
 
-def _lines(
-    compiled: Compiled, wanted: Wanted, rule: Rule, replicas: int, weights: NDArray[np.uint32]
-) -> Iterator[str]:
+def _lines(compiled: Compiled, wanted: Wanted, rule: Rule, replicas: int, weights: NDArray[np.uint32]) -> Iterator[str]:
     sizes = np.zeros(replicas + 1, np.int64)
     for start in range(wanted.x_min, wanted.x_max + 1, ROWS):
         xs = np.arange(start, min(start + ROWS, wanted.x_max + 1), dtype=np.int64)

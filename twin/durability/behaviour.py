@@ -28,15 +28,22 @@ class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Burst(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A process that strikes several nodes of a site at once.
 
-    ``every``: between two bursts, of the whole site. ``nodes``: how many nodes, as (number, weight); a number beyond the
-    site's means all. ``share``: instead, the share of the site's nodes in (0, 1]. ``rack_ratio``: the share of bursts
-    that stay in one rack, as far as one is large enough. ``down``, ``lost_ratio``: as for a component.
+    ``every``: between two bursts, of the whole site. A burst has a ``place``: the site, or one of its racks, or one of
+    its zones of ``zone_racks`` racks, each as often as the others. How many nodes of it are struck:
+
+    * ``nodes``: so many, as (number, weight), at most all of the place;
+    * ``ratios``, instead: each node for itself, with a chance drawn from (chance, weight).
+
+    ``rack_ratio``: the share of a site's bursts that stay in one rack, in larger racks more often.
+    ``down``, ``lost_ratio``: as for a component.
     """
 
     name: str
     every: Life
+    place: Literal["site", "zone", "rack"] = "site"
+    zone_racks: int = 1
     nodes: tuple[tuple[int, float], ...] = ()
-    share: float | None = None
+    ratios: tuple[tuple[float, float], ...] = ()
     rack_ratio: float = 0.0
     down: Duration
     lost_ratio: float

@@ -66,9 +66,7 @@ def goes_back(
     raise AssertionError(f"the window after strike {strike} did not end in {STEPS_MAX} steps")
 
 
-def _taken(
-    site: Site, state: State, clock: int, groups: Index | None, rng: np.random.Generator
-) -> tuple[Index, float]:
+def _taken(site: Site, state: State, clock: int, groups: Index | None, rng: np.random.Generator) -> tuple[Index, float]:
     """The disks a strike takes, aimed if it was forced, and the weight of that draw."""
     if clock < site.layout.disks:
         return np.array([clock], dtype=np.intp), 1.0
@@ -86,9 +84,7 @@ def _worst(site: Site, state: State, own_groups: Index, strike: int) -> Index:
     return eligible[left == left.min()]
 
 
-def _aim(
-    site: Site, state: State, groups: Index, before: Index, now: float, rng: np.random.Generator
-) -> Index:
+def _aim(site: Site, state: State, groups: Index, before: Index, now: float, rng: np.random.Generator) -> Index:
     """The clocks to be forced (sorted). Those no longer among them get a next strike as it comes."""
     disks = np.unique(site.shards[groups])
     disks = disks[state.is_fine(disks)].astype(np.intp)
@@ -150,9 +146,7 @@ def _choose(
         return int(candidates[0]), 0.0
     chances = rates / total
     spread = np.zeros(len(rates))
-    kinds = [
-        (candidates >= family.start) & (candidates < family.stop) for family in site.families if family.count
-    ]
+    kinds = [(candidates >= family.start) & (candidates < family.stop) for family in site.families if family.count]
     kinds = [kind for kind in kinds if rates[kind].sum() > 0.0]
     for kind in kinds:
         spread[kind] = rates[kind] / rates[kind].sum() / len(kinds)

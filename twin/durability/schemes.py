@@ -54,9 +54,7 @@ PUBLISHED = {
     "HDFS_random": Scheme(name="HDFS, random", style="random", scatter_width=200),
     "HDFS_copyset": Scheme(name="HDFS, copyset", style="copyset", scatter_width=200),
     "RAMCloud_random": Scheme(name="RAMCloud, random", style="random", chunks_per_node=8_000),
-    "RAMCloud_copyset": Scheme(
-        name="RAMCloud-style, copyset", style="copyset", scatter_width=2, chunks_per_node=8_000
-    ),
+    "RAMCloud_copyset": Scheme(name="RAMCloud-style, copyset", style="copyset", scatter_width=2, chunks_per_node=8_000),
     "chained": Scheme(name="chained", style="chained"),
 }
 """Cidon et al., table 1: replication 3, chunks of each node, scatter width. Names as in figures 1 and 6."""

@@ -36,7 +36,8 @@ class Family(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 class Site:
     """What a year is simulated with. Clocks of disks come first, so a disk's clock has the disk's number.
 
-    ``spare``: int64, shape (pgs,), how many more shards each group may lose. ``all_clocks``: also those that lose no
+    ``spare``: int64, shape (pgs,), how many more shards each group may lose. ``crowded``: whether a node holds several
+    shards of one group. ``all_clocks``: also those that lose no
     disk (for availability).
     """
 
@@ -53,20 +54,28 @@ class Site:
         order = np.argsort(on, kind="stable")
         self._groups = rows[order]
         self._bounds = np.searchsorted(on[order], np.arange(layout.disks + 1))
+        on_nodes = np.sort(np.where(layout.shards >= 0, layout.node_of[layout.shards], -1), axis=1)
+        self.crowded = bool(((np.diff(on_nodes, axis=1) == 0) & (on_nodes[:, 1:] >= 0)).any())
         self._on_node = tuple(_members(layout.node_of, layout.nodes))
         racks = int(layout.rack_of.max(initial=-1)) + 1
         self._in_rack = tuple(np.flatnonzero(layout.rack_of == rack) for rack in range(racks))
 
+    def family_number(self, clock: int) -> int:
+        """Return which of the families a clock belongs to."""
+        return int(np.searchsorted(self._family_starts, clock, side="right")) - 1
+
     def family_of(self, clock: int) -> Family:
         """Return the family of a clock."""
-        return self.families[int(np.searchsorted(self._family_starts, clock, side="right")) - 1]
+        return self.families[self.family_number(clock)]
 
     def groups_of(self, disks: npt.NDArray[np.integer]) -> Index:
         """Return the groups with a shard on any of the disks, sorted, each once."""
         if len(disks) == 1:
             return self._groups[self._bounds[disks[0]] : self._bounds[disks[0] + 1]]
-        parts = [self._groups[self._bounds[disk] : self._bounds[disk + 1]] for disk in disks.tolist()]
-        return np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.intp)
+        held = np.zeros(self.layout.pgs, dtype=bool)
+        for disk in disks.tolist():
+            held[self._groups[self._bounds[disk] : self._bounds[disk + 1]]] = True
+        return np.flatnonzero(held)
 
     def begin(self, rng: np.random.Generator) -> tuple[Hours, Hours]:
         """Draw a moment of a site that has run for long: births (0 or before) and next strikes of all clocks, hours."""
@@ -114,31 +123,44 @@ class Site:
         family = self.family_of(clock)
         if family.behind is not None:
             return family.behind[clock - family.start].astype(np.intp)
-        nodes = self.burst_nodes(family, rng)
+        assert family.burst is not None
+        return self.on_nodes(self.burst_nodes(family.burst, rng))
+
+    def burst_nodes(self, burst: Burst, rng: np.random.Generator) -> Index:
+        """Draw the nodes of one burst, sorted; with ratios there may be none."""
+        nodes = self.place_of(burst, rng)
+        if burst.ratios:
+            chance = burst.ratios[drawn([weight for _, weight in burst.ratios], rng)][0]
+            return nodes[rng.random(len(nodes)) < chance]
+        number = min(burst.nodes[drawn([weight for _, weight in burst.nodes], rng)][0], len(nodes))
+        return np.sort(rng.choice(nodes, number, replace=False))
+
+    def place_of(self, burst: Burst, rng: np.random.Generator) -> Index:
+        """Draw the nodes among which a burst strikes, sorted; a site without racks is one rack."""
+        if not self._in_rack:
+            return np.arange(self.layout.nodes)
+        if burst.place == "site":
+            if rng.random() < burst.rack_ratio:
+                return self._in_rack[drawn([len(rack) for rack in self._in_rack], rng)]
+            return np.arange(self.layout.nodes)
+        racks = burst.zone_racks if burst.place == "zone" else 1
+        first = int(rng.integers(0, -(-len(self._in_rack) // racks))) * racks
+        return np.sort(np.concatenate(self._in_rack[first : first + racks]))
+
+    def on_nodes(self, nodes: Index) -> Index:
+        """Return the disks of nodes."""
         parts = [self._on_node[node] for node in nodes.tolist()]
         return np.concatenate(parts).astype(np.intp) if parts else np.empty(0, dtype=np.intp)
-
-    def burst_nodes(self, family: Family, rng: np.random.Generator) -> Index:
-        """Draw the nodes of one burst, sorted."""
-        burst, nodes = family.burst, self.layout.nodes
-        assert burst is not None
-        if burst.share is not None:
-            number = max(1, round(burst.share * nodes))
-        else:
-            weights = np.array([weight for _, weight in burst.nodes])
-            number = burst.nodes[int(rng.choice(len(weights), p=weights / weights.sum()))][0]
-        number = min(number, nodes)
-        if number < nodes and rng.random() < burst.rack_ratio:
-            wide = [rack for rack in self._in_rack if len(rack) >= number]
-            if wide:
-                sizes = np.array([len(rack) for rack in wide], dtype=np.float64)
-                rack = wide[int(rng.choice(len(wide), p=sizes / sizes.sum()))]
-                return np.sort(rng.choice(rack, number, replace=False))
-        return np.sort(rng.choice(nodes, number, replace=False))
 
     def recoveries(self, rng: np.random.Generator, count: int) -> Hours:
         """Draw how long the copies of lost disks are missing."""
         return draw(self.behaviour.recovery, rng, count)
+
+
+def drawn(weights: list[float] | list[int], rng: np.random.Generator) -> int:
+    """Draw an index by weights."""
+    total = np.cumsum(np.asarray(weights, dtype=np.float64))
+    return int(np.searchsorted(total, rng.random() * total[-1], side="right").clip(max=len(total) - 1))
 
 
 def _families(layout: Layout, behaviour: Behaviour, all_clocks: bool) -> list[Family]:

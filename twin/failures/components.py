@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from twin.failures.distributions import YEAR_H, Distribution, Exponential, Lognormal
+from twin.failures.likelihood import Family
 from twin.failures.published import (
     BACKBLAZE,
     DEAN,
@@ -17,6 +18,7 @@ from twin.failures.published import (
     GILL,
     Behaviour,
     Model,
+    fta,
 )
 
 ComponentKind = Literal["disk", "node", "switch", "rack", "pdu"]
@@ -78,6 +80,12 @@ NODE = Component(
     kind="node", behaviour=Behaviour(up=Exponential(FORD_NODE_MTTF_H), down=NODE_DOWN, source=f"{FORD}: 4.3 months")
 )
 """A node: 4.3 months, of all causes, also of its rack's and of bursts. Its disks are away with it and come back."""
+
+
+def fitted_node(data_set: str, family: Family = "weibull") -> Component:
+    """A node as one data set of the Failure Trace Archive has them. Raises: KeyError for an unknown set."""
+    return Component(kind="node", behaviour=fta(data_set, family))
+
 
 RACK = Component(
     kind="rack",

@@ -8,6 +8,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -87,10 +88,14 @@ def _members(path: Path, delimiter: str, ending: str) -> Iterator[Sheet]:
     names = _names(path, ending)
     if not names:
         raise InputError([f"{path}: holds no file {ending}"])
+    for name in names:
+        where = f"{path}/{name}"
+        yield Sheet(where, _rows(where, partial(_member, path, name), delimiter))
+
+
+def _member(path: Path, name: str) -> IO[bytes]:
     with _archive(path) as archive:
-        for name in names:
-            where = f"{path}/{name}"
-            yield Sheet(where, _rows(where, lambda name=name: archive.open(name), delimiter))  # type: ignore[misc]
+        return archive.open(name)  # it stays open until it is closed itself
 
 
 def _archive(path: Path) -> zipfile.ZipFile:

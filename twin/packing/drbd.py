@@ -7,8 +7,9 @@ The allocation is that of Ganeti's ``hspace`` with standard (fixed-size) instanc
 nodes whose choice gives the cluster the lowest score, until no pair passes the checks. The arithmetic follows it
 operation by operation, since among equal nodes the last bits of the score decide.
 
-Source: Ganeti 2.15 to 3.0 (BSD-2), the sources of htools: Node (checks), Cluster.MetricsComponents (score and weights),
-Utils.Statistics (running deviations), Cluster (iterateAlloc), Constants (default policy: vcpu ratio 4, spindle ratio 32).
+Source: Ganeti 3.0 (BSD-2), the sources of htools: Node (checks), Cluster.MetricsComponents (score and weights),
+Utils.Statistics (running deviations), Cluster (iterateAlloc), Constants (default policy: vcpu ratio 4, spindle
+ratio 32). Checked against the hspace of Debian 12 (Ganeti 3.0.2).
 """
 
 import msgspec
@@ -20,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 
 VCPU_RATIO = 4.0
 SPINDLE_RATIO = 32.0
-"""Spindle units of disk load for each spindle of a node; an instance takes one on its primary and one on its secondary."""
+"""Units of disk load for each spindle of a node; an instance takes one on its primary and one on its secondary."""
 NODE_CORES_OWN = 1
 """A simulated node keeps one core for itself."""
 INSTANCES_MAX = 1_000_000
@@ -161,8 +162,8 @@ class _State:
         cores = [(NODE_CORES_OWN + (self.primaries + m) * self.instance.cores) / node.cores for m in (0, 1)]
         vcpus = _deviation(cores[0], cores[1], None)
         spindles = _total(*[(copies + more) / (SPINDLE_RATIO * node.spindles) for more in (0, 1)])
-        load = _deviation(self.primaries + 0.0, self.primaries + 1.0, None)
-        disk_load = _deviation(copies + 0.0, copies + 1.0, copies + 1.0)
+        load = _deviation(self.primaries / 1, (self.primaries + 1) / 1, None)
+        disk_load = _deviation(copies / 1, (copies + 1) / 1, (copies + 1) / 1)
         before, after = self.reserved_mib / node.memory_mib, reserve / node.memory_mib
         count, whole, variance = _moments(before)
         reserved = np.sqrt(_updated(count, whole, variance, before[None, :], after)[1])

@@ -1,31 +1,27 @@
 """How many machines of a mix fit on hosts, so that all of them run on after the loss of a node, a rack or a PDU."""
 
-from typing import Literal
-
 import msgspec
 import numpy as np
 
-from twin.packing.place import NOWHERE, Policy, arrivals, place
+from twin.packing.place import arrivals
+from twin.packing.reach import TRIED, FitPolicy, Reached, reach_best
 from twin.packing.records import UNLIMITED, Apart, Hosts, Ints, Mix, Survive
-from twin.packing.restart import Restarts, filled, losses, slots, worst_names
+from twin.packing.restart import losses, slots, worst_names
 
-FitPolicy = Literal["best", "reserved", "spread", "pack", "best_fit", "dot", "first_fit"]
 RESOURCES = ("cores", "memory", "disk")
 MACHINES_MAX = 10_000_000
 """More machines than this are not placed one by one; the demand is too small for the hosts."""
-TRIED: tuple[FitPolicy, ...] = ("reserved", "pack", "best_fit", "first_fit", "spread", "dot")
-"""What ``best`` tries, the likeliest winner first: the others only have to show that they do not reach one more."""
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
     """How many fit, and where the rest of the room went.
 
-    ``vms``: machines that fit and survive; ``policy``: how they were placed. ``volume_vms``: as many as if all hosts were
-    one, nothing kept free. ``whole_vms``: fit on the hosts if nothing need be survived. ``volume_survivors_vms``: as
-    many as if the survivors of the worst loss were one host: no plan can have more. ``bound_vms``: no plan can have more,
-    by the configuration LP over the survivors (None if not asked for). ``binding``: the resource that runs out first.
-    ``why``: what rules out any machine at all, empty otherwise.
-    ``worst``: the domains whose loss decides; ``checked``: losses that were re-packed; ``complete``: these were all.
+    ``vms``: machines that fit and survive; ``policy``: how they were placed. ``volume_vms``: as many as if all hosts
+    were one, nothing kept free. ``whole_vms``: fit on the hosts if nothing need be survived. ``volume_survivors_vms``:
+    as many as if the survivors of the worst loss were one host: no plan can have more. ``bound_vms``: no plan can have
+    more, by the configuration LP over the survivors (None if not asked for). ``binding``: what runs out first.
+    ``why``: what rules out any machine at all, empty otherwise. ``worst``: the domains whose loss stops one machine
+    more; ``checked``: losses that were re-packed; ``complete``: these were all.
     """
 
     vms: int
@@ -76,18 +72,52 @@ def fits(
         raise ValueError(f"more than {MACHINES_MAX} machines; the flavours are too small for these hosts")
     survivors = _pooled(hosts) if survive == "none" else _survivors(hosts, survive, spare)
     upper = _volume(survivors, mix)
-    known = {"volume_vms": volume, "volume_survivors_vms": upper, "binding": _binding(survivors, mix, upper)}
+    room = Room(volume_vms=volume, survivors_vms=upper, binding=_binding(survivors, mix, upper))
     if why := _impossible(hosts, mix, survive, spare):
-        return msgspec.convert({"vms": 0, "by_flavour": {}, "policy": "none", "whole_vms": 0, "why": why, **known}, Fit)
+        fit = _fit(mix, Reached(vms=0, policy="none"), room, ())
+        return msgspec.structs.replace(fit, why=why)
     if len(mix.flavours) == 1 and (mix.flavours[0].members == 1 or mix.flavours[0].apart is None):
-        fit = _uniform(hosts, mix, survive, spare, known)
+        fit = _uniform(hosts, mix, survive, spare, room)
     else:
-        fit = _mixed(hosts, mix, survive, spare, policy, known)
+        tried = policies(mix, bound) if policy == "best" else (policy,)
+        reached = reach_best(hosts, mix, survive, spare, tried, (volume, upper))
+        fit = _fit(mix, reached, room, () if survive == "none" else hosts.domain_names(survive))
     if not bound:
         return fit
     from twin.packing.bound import bound_vms  # scipy takes longer to import than all else here
 
     return msgspec.structs.replace(fit, bound_vms=bound_vms(hosts, mix, survive, spare, upper))
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What counting says: machines in all hosts taken as one, in the survivors taken as one, and what runs out."""
+
+    volume_vms: int
+    survivors_vms: int
+    binding: str
+
+
+def policies(mix: Mix, planned: bool) -> tuple[FitPolicy, ...]:
+    """Name the policies that ``best`` tries; a plan on patterns only if ``planned``, and never with groups."""
+    grouped = any(flavour.apart is not None and flavour.members > 1 for flavour in mix.flavours)
+    return tuple(policy for policy in TRIED if policy != "planned" or (planned and not grouped))
+
+
+def _fit(mix: Mix, reached: Reached, room: Room, names: tuple[str, ...]) -> Fit:
+    flavour_of, _ = arrivals(mix, reached.vms)
+    counts = np.bincount(flavour_of, minlength=len(mix.flavours)).tolist()
+    return Fit(
+        vms=reached.vms,
+        by_flavour={flavour.name: count for flavour, count in zip(mix.flavours, counts, strict=True)},
+        policy=reached.policy,
+        volume_vms=room.volume_vms,
+        whole_vms=reached.whole_vms,
+        volume_survivors_vms=room.survivors_vms,
+        binding=room.binding,
+        worst=worst_names(names, reached.worst),
+        checked=reached.checked,
+        complete=reached.complete,
+    )
 
 
 def _volume(room: Ints, mix: Mix) -> int:
@@ -144,150 +174,32 @@ def _impossible(hosts: Hosts, mix: Mix, survive: Survive, spare: int) -> str:
             return f"{flavour.name}: {flavour.members} members on different {flavour.apart}s, but there are {there}"
         left = there if survive == "none" else _left_at_least(apart, hosts.domains(survive), spare)
         if left < flavour.members:
-            return (
-                f"{flavour.name}: {flavour.members} members on different {flavour.apart}s cannot all start again on the "
-                f"{left} that are left"
-            )
+            wanted = f"{flavour.name}: {flavour.members} members on different {flavour.apart}s"
+            return f"{wanted} cannot all start again on the {left} that are left"
     return ""
 
 
 def _left_at_least(apart: Ints, domain: Ints, spare: int) -> int:
-    """How many domains of one kind are left after the worst loss of ``spare`` domains of another, at the least."""
+    """How many domains of one kind are left after the worst loss of ``spare`` domains of another."""
     found, _ = losses(domain, spare, np.ones(len(domain), dtype=np.int64))
     return min(len(np.unique(apart[~np.isin(domain, lost)])) for lost in found)
 
 
-def _uniform(hosts: Hosts, mix: Mix, survive: Survive, spare: int, known: dict[str, object]) -> Fit:
+def _uniform(hosts: Hosts, mix: Mix, survive: Survive, spare: int, room: Room) -> Fit:
     """One flavour: places are all alike, so what the survivors have room for can be reached and never exceeded."""
-    places = np.maximum(slots(hosts.room, mix.demands[0]), 0)
+    places = slots(hosts.room, mix.demands[0])
     whole = int(places.sum())
-    lost, worst, names = 0, (), hosts.names
-    if survive != "none":
-        domain = hosts.domains(survive)
-        heavy = np.bincount(domain, weights=places, minlength=int(domain.max()) + 1).astype(np.int64)
-        order = np.lexsort((np.arange(len(heavy)), -heavy))[:spare]
-        lost, worst, names = int(heavy[order].sum()), tuple(order.tolist()), hosts.domain_names(survive)
-    vms = whole - lost
-    return msgspec.convert(
-        {
-            "vms": vms,
-            "by_flavour": {mix.flavours[0].name: vms},
-            "policy": "counted",
-            "whole_vms": whole,
-            "worst": worst_names(names, worst),
-            **known,
-        },
-        Fit,
-    )
-
-
-
-class _Search(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """The machines in order, where they may be cut off (between groups), and who judges losses (None: nobody)."""
-
-    flavour_of: Ints
-    group_of: Ints
-    cuts: Ints
-    judge: Restarts | None
-
-
-def _mixed(hosts: Hosts, mix: Mix, survive: Survive, spare: int, policy: FitPolicy, known: dict[str, object]) -> Fit:
-    """Several flavours, or groups: try the policies, each up to the most it can place and prove."""
-    judge = None if survive == "none" else Restarts(hosts, mix, survive, spare)
-    flavour_of, group_of = arrivals(mix, msgspec.convert(known["volume_vms"], int))
-    ends = np.flatnonzero((group_of[1:] != group_of[:-1]) | (group_of[1:] < 0)) + 1
-    cuts = np.concatenate(([0], ends, [len(flavour_of)]))
-    search = _Search(flavour_of=flavour_of, group_of=group_of, cuts=cuts, judge=judge)
-    upper = msgspec.convert(known["volume_survivors_vms"], int)
-    whole = best = checked = 0
-    name, worst, complete = "none", (), True
-    for tried in TRIED if policy == "best" else (policy,):
-        if tried == "reserved" and judge is None:
-            tried = "first_fit"
-        host_of = _placed(hosts, mix, tried, search, survive, spare)
-        whole = max(whole, len(host_of))
-        reached = _reach(hosts, mix, search, host_of, min(upper, len(host_of)), best)
-        if reached > best or name == "none":
-            best, name = reached, tried
-        if judge is not None and reached == best and name == tried:
-            worst, checked, complete = judge.tightest, judge.checked, judge.complete
-    return msgspec.convert(
-        {
-            "vms": best,
-            "by_flavour": _by_flavour(mix, flavour_of[:best]),
-            "policy": name,
-            "whole_vms": whole,
-            "worst": () if survive == "none" else worst_names(hosts.domain_names(survive), worst),
-            "checked": checked,
-            "complete": complete,
-            **known,
-        },
-        Fit,
-    )
-
-
-def _by_flavour(mix: Mix, flavour_of: Ints) -> dict[str, int]:
-    counts = np.bincount(flavour_of, minlength=len(mix.flavours)).tolist()
-    return {flavour.name: count for flavour, count in zip(mix.flavours, counts, strict=True)}
-
-
-def _placed(hosts: Hosts, mix: Mix, policy: FitPolicy, search: _Search, survive: Survive, spare: int) -> Ints:
-    """The hosts of as many machines as find one, up to the first that does not."""
-    match policy:
-        case "reserved" | "best":
-            used, by = _without_spares(hosts, survive, spare), "first_fit"
-        case "spread" | "pack" | "best_fit" | "dot" | "first_fit":
-            used, by = hosts, policy
-    host_of = place(used, mix, by, search.flavour_of, search.group_of, stop=True)
-    missing = np.flatnonzero(host_of == NOWHERE)
-    return host_of[: int(missing[0])] if missing.size else host_of
-
-
-def _without_spares(hosts: Hosts, survive: Survive, spare: int) -> Hosts:
-    """The hosts with as many of each type emptied as the ``spare`` domains with most of that type have.
-
-    Whatever is lost, there are then as many empty hosts of its types left: if a of a domain's hosts are in use and e
-    are spare, the other domains have all spares but e, which are at least a. Spares are taken in turn from the domains.
-    """
     if survive == "none":
-        return hosts
+        return _fit(mix, Reached(vms=whole, policy="counted", whole_vms=whole), room, ())
     domain = hosts.domains(survive)
-    kinds, kind_of = np.unique(hosts.room, axis=0, return_inverse=True)
-    room = hosts.room.copy()
-    for kind in range(len(kinds)):
-        mine = np.flatnonzero(kind_of.reshape(-1) == kind)
-        sizes = np.bincount(domain[mine])
-        needed = int(np.sort(sizes)[::-1][:spare].sum())
-        turn = np.zeros(len(mine), dtype=np.int64)
-        for of in np.unique(domain[mine]).tolist():
-            here = np.flatnonzero(domain[mine] == of)
-            turn[here] = np.arange(len(here))[::-1]
-        order = np.lexsort((-mine, turn))
-        room[mine[order[:needed]]] = 0
-    return msgspec.structs.replace(hosts, room=room)
-
-
-def _reach(hosts: Hosts, mix: Mix, search: _Search, host_of: Ints, most: int, known: int) -> int:
-    """The longest prefix, up to ``most``, that survives; 0 if it is no longer than ``known``. Found by bisection."""
-    cuts = search.cuts[search.cuts <= most]
-    if search.judge is None:
-        return int(cuts[-1])
-    low = int(np.searchsorted(cuts, known, side="right")) - 1
-    high = len(cuts) - 1
-    if known and (low >= high or not _proven(hosts, mix, search, host_of, int(cuts[low + 1]))):
-        return 0
-    if _proven(hosts, mix, search, host_of, int(cuts[high])):
-        return int(cuts[high])
-    low = low + 1 if known else 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _proven(hosts, mix, search, host_of, int(cuts[middle])):
-            low = middle
-        else:
-            high = middle
-    return int(cuts[low]) if _proven(hosts, mix, search, host_of, int(cuts[low])) else 0
-
-
-def _proven(hosts: Hosts, mix: Mix, search: _Search, host_of: Ints, count: int) -> bool:
-    state = filled(hosts, mix, search.flavour_of[:count], search.group_of[:count], host_of[:count])
-    return search.judge is None or search.judge.survives(state)
+    heavy = np.zeros(int(domain.max()) + 1, dtype=np.int64)
+    np.add.at(heavy, domain, places)
+    order = np.lexsort((np.arange(len(heavy)), -heavy))[:spare]
+    reached = Reached(
+        vms=whole - int(heavy[order].sum()),
+        policy="counted",
+        whole_vms=whole,
+        worst=tuple(order.tolist()),
+        checked=len(heavy),
+    )
+    return _fit(mix, reached, room, hosts.domain_names(survive))

@@ -1,4 +1,4 @@
-"""Placing virtual machines one after the other, as a scheduler does: filter the hosts that have room, weigh, take the best.
+"""Placing virtual machines one after the other, as a scheduler does: filter hosts with room, weigh, take the best.
 
 The weigher is absolute: a host's score depends on that host alone, not on which others passed the filter. Hosts in the
 same state have the same scores, so a score is worked out once for each state that occurs and looked up from then on.
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from twin.packing.records import UNLIMITED, Apart, Hosts, Ints, Mix
+from twin.packing.records import UNLIMITED, Hosts, Ints, Mix
 
 Policy = Literal["spread", "pack", "best_fit", "dot", "first_fit"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -56,7 +56,7 @@ def arrivals(mix: Mix, count: int) -> tuple[Ints, Ints]:
 
 
 class Weigher:
-    """What a policy makes of a host's free room: the lower the score of a machine there, the better; NEVER without room.
+    """What a policy makes of a host's free room: the lower the score, the better; NEVER without room.
 
     ``demands``: int64 array, shape (flavours, 3). Resources that nobody asks for, or that are unlimited, do not count.
     """
@@ -91,7 +91,7 @@ class Weigher:
                 score = -(self.shares(free) * self.shares(demands)).sum(axis=-1)
             case "first_fit":
                 score = np.zeros(fits.shape, dtype=np.int64)
-        return np.where(fits, score, NEVER)
+        return np.asarray(np.where(fits, score, NEVER))
 
 
 class Scheduler:
@@ -131,10 +131,10 @@ class Scheduler:
         """What each host has left now."""
         if not self._kept:
             return self._room.copy()
-        return np.array(self._frees, dtype=np.int64)[np.array(self._at)]
+        return np.array([self._frees[state] for state in self._at], dtype=np.int64)
 
     def choose(self, flavour: int, barred: Ints | None = None) -> int:
-        """The best host for one more machine, ``NOWHERE`` if none has room. ``barred``: bool array of hosts, not these."""
+        """Find the best host for one more machine, ``NOWHERE`` if none has room. ``barred``: bool array, not these."""
         if self._kept:
             row = self._scores[flavour]
         else:
@@ -215,8 +215,3 @@ def replay(hosts: Hosts, mix: Mix, policy: Policy, flavour_of: Ints, events: Ite
         elif placed[~event] != NOWHERE:
             scheduler.take_back(flavours[~event], placed[~event])
     return np.array(placed, dtype=np.int64)
-
-
-def apart_domains(hosts: Hosts, kind: Apart | None) -> int:
-    """How many domains of that kind there are; as many as hosts if none is asked for."""
-    return len(hosts) if kind is None else int(hosts.domains(kind).max()) + 1

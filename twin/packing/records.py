@@ -127,9 +127,7 @@ def make_hosts(
     rack_names, rack_of = _indexed(racks, count, "rack 1")
     pdu_names, pdu_of = _indexed(pdus, count, "PDU 1")
     room = np.stack([vcpus, memory, disk], axis=1)
-    return Hosts(
-        names=tuple(names), room=room, racks=rack_of, pdus=pdu_of, rack_names=rack_names, pdu_names=pdu_names
-    )
+    return Hosts(names=tuple(names), room=room, racks=rack_of, pdus=pdu_of, rack_names=rack_names, pdu_names=pdu_names)
 
 
 def _left(amounts: Amounts, held: Amounts, count: int) -> Ints:
@@ -137,7 +135,7 @@ def _left(amounts: Amounts, held: Amounts, count: int) -> Ints:
     whole, taken = (np.broadcast_to(np.asarray(values, dtype=np.int64), (count,)) for values in (amounts, held))
     if min(whole.min(), taken.min()) < 0 or max(whole.max(), taken.max()) > AMOUNT_MAX:
         raise ValueError(f"an amount is below 0 or above {AMOUNT_MAX}")
-    return np.maximum(whole - taken, 0)
+    return np.asarray(np.maximum(whole - taken, 0))
 
 
 def _indexed(names: Sequence[str] | None, count: int, only: str) -> tuple[tuple[str, ...], Ints]:

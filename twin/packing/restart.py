@@ -22,28 +22,26 @@ class Filled(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """Hosts with machines on them.
 
     ``counts``: int64 array, shape (hosts, flavours); ``free``: int64 array, shape (hosts, 3). Machines of anti-affinity
-    groups once more, one entry each: ``group``, ``member_flavour``, ``member_host``, int64 arrays, shape (members,).
+    groups once more: ``members``, (flavour, group) of those on each host that has any, and ``hosts_of`` each group.
     """
 
     counts: Ints
     free: Ints
-    group: Ints
-    member_flavour: Ints
-    member_host: Ints
+    members: dict[int, list[tuple[int, int]]]
+    hosts_of: dict[int, list[int]]
 
 
 def filled(hosts: Hosts, mix: Mix, flavour_of: Ints, group_of: Ints, host_of: Ints) -> Filled:
     """Count up machines that are placed; each has a host."""
     counts = np.zeros((len(hosts), len(mix.flavours)), dtype=np.int64)
     np.add.at(counts, (host_of, flavour_of), 1)
-    grouped = group_of >= 0
-    return Filled(
-        counts=counts,
-        free=hosts.room - counts @ mix.demands,
-        group=group_of[grouped],
-        member_flavour=flavour_of[grouped],
-        member_host=host_of[grouped],
-    )
+    members: dict[int, list[tuple[int, int]]] = {}
+    hosts_of: dict[int, list[int]] = {}
+    for index in np.flatnonzero(group_of >= 0).tolist():
+        group, host = int(group_of[index]), int(host_of[index])
+        members.setdefault(host, []).append((int(flavour_of[index]), group))
+        hosts_of.setdefault(group, []).append(host)
+    return Filled(counts=counts, free=hosts.room - counts @ mix.demands, members=members, hosts_of=hosts_of)
 
 
 def losses(domain: Ints, spare: int, weight: Ints) -> tuple[list[tuple[int, ...]], bool]:
@@ -88,7 +86,7 @@ class Restarts:
         self.checked = 0
         for lost in found:
             down = np.isin(self.domain, lost)
-            if not state.group.size:
+            if not any(host in state.members for host in np.flatnonzero(down).tolist()):
                 key = self._key(state, down)
                 if key in seen:
                     continue
@@ -139,25 +137,20 @@ class Restarts:
         self, state: Filled, down: npt.NDArray[np.bool_], free: Ints, alive: Ints
     ) -> Iterator[tuple[int, int]]:
         """Choose a host among those alive (-1: none) for each lost member of a group, apart from the others of it."""
-        if not state.group.size:
-            return
-        gone = np.flatnonzero(down[state.member_host])
-        sizes = [self.order.index(flavour) for flavour in state.member_flavour[gone].tolist()]
+        gone = [one for host in np.flatnonzero(down).tolist() for one in state.members.get(host, ())]
         held: dict[int, list[int]] = {}
-        stays = np.isin(state.group, state.group[gone]) & ~down[state.member_host]
-        for group, host in zip(state.group[stays].tolist(), state.member_host[stays].tolist(), strict=True):
-            held.setdefault(group, []).append(host)
-        for index in gone[np.lexsort((gone, np.array(sizes, dtype=np.int64)))].tolist():
-            flavour, group = int(state.member_flavour[index]), int(state.group[index])
+        for flavour, group in sorted(gone, key=lambda one: (self.order.index(one[0]), one[1])):
             apart = self.mix.flavours[flavour].apart
             domain = self.hosts.domains(apart) if apart else self.domain
+            if group not in held:
+                held[group] = [host for host in state.hosts_of[group] if not down[host]]
             fits = (free >= self.demands[flavour]).all(axis=1)
-            fits &= ~np.isin(domain[alive], domain[held.get(group, [])])
+            fits &= ~np.isin(domain[alive], domain[held[group]])
             if not fits.any():
                 yield flavour, -1
                 return
             host = _tightest(free, fits, self.demands[flavour])
-            held.setdefault(group, []).append(int(alive[host]))
+            held[group].append(int(alive[host]))
             yield flavour, host
 
 
@@ -174,7 +167,7 @@ def _tightest(free: Ints, fits: npt.NDArray[np.bool_], demand: Ints) -> int:
 
 
 def _fill(free: Ints, demand: Ints, count: int, tight: bool) -> bool:
-    """Take room for ``count`` machines of one flavour, on the fullest hosts first or (not ``tight``) on the emptiest."""
+    """Take room for ``count`` machines of one flavour, on the fullest hosts first or (not ``tight``) the emptiest."""
     room = slots(free, demand)
     if int(room.sum()) < count:
         return False

@@ -1,15 +1,18 @@
 """The page of a site's years: what failed each day, what it did to the placement groups, when services stood still."""
 
+from html import escape
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import SymmetricalLogLocator
 
 from twin.failures.distributions import Floats
 from twin.report import colours
 from twin.report.frame import style, to_svg
 from twin.report.sheet import cards, figure, section, sheet, table, write_sheet
+from twin.table import Column, Table
 from twin.years.site_years import SiteYears
 
 _DAY_MS = 86_400_000.0
@@ -42,16 +45,25 @@ def page(of: SiteYears) -> str:
         "power unit, a bad rollout."
     )
     body = (
-        f"<header><div><h1>{of.years:g} years of {of.source}</h1>"
+        f"<header><div><h1>{escape(of.title)}</h1>"
         f'<p class="why">Seed {of.seed}; every outage comes from a published fit of one component, see the table.</p>'
         f"</div></header>{cards(facts)}"
         + section("Day by day", figure(draw_years(of), caption), wide=True)
         + section("Bursts", figure(draw_bursts(of), _BURSTS), wide=True)
-        + section("Components", table(of.components), wide=True)
-        + (section("Placement groups", table(of.states)) if held is not None else "")
-        + section("Singletons", table(of.services))
+        + section("Components", table(_shown(of.components)), wide=True)
+        + (section("Placement groups", table(of.states), wide=True) if held is not None else "")
+        + section("Singletons", table(_shown(of.services)))
     )
-    return sheet(f"{of.years:g} years of failures", body)
+    return sheet(of.title, body)
+
+
+def _shown(rows: Table) -> Table:
+    """The table for a page: time away in parts per million, which can be told apart where availabilities cannot."""
+    columns: dict[str, Column] = dict(rows)
+    columns["away_ppm"] = np.round((1.0 - columns.pop("availability").astype(np.float64)) * 1e6, 3)
+    if "source" in columns:
+        columns["source"] = columns.pop("source")
+    return Table(columns, {**rows.units, "away_ppm": "of 1,000,000"})
 
 
 _BURSTS = (
@@ -64,19 +76,24 @@ def draw_years(of: SiteYears) -> str:
     """Draw failures, placement groups and stood-still services over time, as SVG."""
     style("years")
     daily = {name: column.astype(np.float64) for name, column in of.daily.items()}
-    rows = 4 if of.storage is not None else 3
-    drawn = Figure(figsize=(11.0, 1.75 * rows + 0.4), layout="constrained")
+    rows = 5 if of.storage is not None else 3
+    drawn = Figure(figsize=(11.0, 1.6 * rows + 0.4), layout="constrained")
     panels = drawn.subplots(rows, 1, sharex=True)
     edges = np.append(daily["day"], of.timeline.duration_ms / _DAY_MS)
     _steps(panels[0], edges, daily["node_failures"], "node failures\na day", colours.service(0))
     _steps(panels[1], edges, daily["disk_outages"], "disk failures\na day", colours.service(1))
     if of.storage is not None:
-        groups = of.storage.groups
-        _steps(panels[2], edges, daily["groups_degraded"] / groups * 100, "groups\ndegraded, %", colours.service(2))
-        _steps(panels[2], edges, daily["groups_inactive"] / groups * 100, "groups, %\n(mean of the day)", colours.FAULT)
-        panels[2].set_yscale("symlog", linthresh=1e-3)
-        panels[2].set_ylim(bottom=0)
-        panels[2].legend(["degraded", "under min_size"], frameon=False, fontsize=8, loc="upper right")
+        for panel, name, words, colour in (
+            (panels[2], "groups_degraded", "degraded groups,\n% (day's mean)", colours.service(2)),
+            (panels[3], "groups_inactive", "groups under\nmin_size, %", colours.FAULT),
+        ):
+            share = daily[name] / of.storage.groups * 100
+            _steps(panel, edges, share, words, colour)
+            least = float(share[share > 0].min(initial=1.0))
+            panel.set_yscale("symlog", linthresh=10.0 ** np.floor(np.log10(least)))
+            panel.set_ylim(0, max(1e-6, 2.0 * float(share.max(initial=0.0))))
+            panel.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=10.0 ** np.floor(np.log10(least))))
+            panel.yaxis.get_major_locator().set_params(numticks=5)
     _services(panels[-1], of)
     for panel in panels:
         panel.set_xlim(0, edges[-1])

@@ -1,7 +1,7 @@
 """What a rack delivers, in node-equivalents: its nodes, less what the control plane takes and keeps from them.
 
-A second of a node counts as far as its processor, memory and network are free for others and it can be used. So each
-share that is lost multiplies: ``X(N) = N (1 - processor) (1 - memory) (1 - network) (1 - disk) (1 - away) (1 - moving)``.
+A second of a node counts as far as its processor, memory and network are free for others and it can be used, so the
+shares that are lost multiply: ``X(N) = N (1 - processor) (1 - memory) (1 - network) ... (1 - moving)``.
 
 * *processor*: agents at rest, their steps at the stated churn, and the ensemble's work for all of them.
 * *memory*: the agents with everything they remember.
@@ -76,9 +76,7 @@ def deliver(sample: Sample, rack: RackFile, timing: Timing, heartbeat_ms: int, y
     kept_bytes = VOTERS * SNAPSHOTS * sample.snapshot_bytes
     processor = (figure("idle_cores") + steps_cores + ensemble_cores) / cores
     shares = (
-        Share(
-            name="processor", ratio=processor, source="docs/drivers/host.md at rest; steps and messages measured here"
-        ),
+        Share(name="processor", ratio=processor, source="docs/drivers/host.md at rest; the rest measured here"),
         Share(
             name="memory",
             ratio=(figure("agent_bytes") + sample.memory_bytes) / memory,

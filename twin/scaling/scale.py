@@ -50,7 +50,7 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
     """What `twin scale` found. ``usl`` is the fit to what the rack delivers; ``fits`` are harsher ones, by name.
 
     ``churn_yearly``: how often each node is lost and joins again in a year. ``terms``: what a node costs, and how fast
-    that grows.
+    that grows. ``broken``: what the certificate of linear scaling finds (``twin.scaling.certificate``).
     """
 
     usl: Usl
@@ -59,6 +59,7 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
     terms: tuple[Term, ...]
     rows: tuple[Row, ...]
     words: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
 
     @property
     def table(self) -> Table:
@@ -66,6 +67,37 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
         names = [name for name in Row.__struct_fields__ if name not in ("shares", "cold_start")]
         units = {name: unit for name in names if (unit := _unit(name))}
         return Table({name: [getattr(row, name) for row in self.rows] for name in names}, units, "One more node")
+
+    @property
+    def summary(self) -> Table:
+        """The few columns that a person looks for first, in units that need no counting of digits."""
+        rows = self.rows
+        columns: dict[str, Sequence[object]] = {
+            "nodes": [row.nodes for row in rows],
+            "delivers": [row.delivered for row in rows],
+            "usable": [row.usable_bytes / 1e12 for row in rows],
+            "VMs": [row.usable_vms for row in rows],
+            "join": [row.join_ms / 1000 for row in rows],
+            "failover": [row.failover_ms / 1000 for row in rows],
+            "messages": [row.messages_per_node_day for row in rows],
+            "agent": [row.memory_bytes / 1e6 for row in rows],
+            "step": [row.step_us for row in rows],
+            "snapshot": [row.zookeeper_snapshot_bytes / 1e3 for row in rows],
+        }
+        units = {
+            "delivers": "nodes",
+            "usable": "TB",
+            "join": "s",
+            "failover": "s",
+            "messages": "/node/day",
+            "agent": "MB",
+            "step": "us",
+            "snapshot": "kB",
+        }
+        if all(row.cold_start is not None for row in rows):
+            columns["cold start"] = [row.cold_start.joined_ms / 60_000 for row in rows if row.cold_start is not None]
+            units["cold start"] = "min"
+        return Table(columns, units, "What racks deliver, and what one more node costs")
 
     @property
     def growth(self) -> Table:
@@ -91,14 +123,15 @@ def scale(
     *,
     rack: Path | None = None,
     catalog: Path = CATALOG,
-    storms: bool = True,
+    storms: int = NODES_MAX,
     clock: Clock | None = None,
     run: Runner | None = None,
     make: site.Make | None = None,
 ) -> Scaling:
     """Grow racks to these sizes with ``seeds`` seeds each, and fit.
 
-    ``rack``: a rack file whose first server is the model that all racks are made of. ``clock`` counts processor time
+    ``rack``: a rack file whose first server is the model that all racks are made of. ``storms``: the largest size of
+    which a cold start is measured, 0 for none. ``clock`` counts processor time
     in nanoseconds; without one, steps of agents cost nothing. ``make`` builds other machines than the core's.
 
     Raises: InputError for sizes that cannot be fitted, and for files that cannot be read.
@@ -106,7 +139,7 @@ def scale(
     sizes = _checked(nodes, seeds)
     plan = Plan(catalog=load_catalog(catalog), pattern=_pattern(rack), make=make)
     jobs: list[Job] = [partial(measure, size, seed, plan, clock) for size in sizes for seed in range(1, seeds + 1)]
-    jobs += [partial(storm, size, 1, plan, clock) for size in sizes if storms]
+    jobs += [partial(storm, size, 1, plan, clock) for size in sizes if size <= storms]
     samples: dict[int, list[Sample]] = {size: [] for size in sizes}
     cold: dict[int, Storm] = {}
     for done in (run or _one_by_one)(jobs):
@@ -119,7 +152,8 @@ def scale(
 
 def summed_up(samples: Mapping[int, Sequence[Sample]], cold: Mapping[int, Storm], plan: Plan) -> Scaling:
     """Fit what was measured, by size."""
-    from twin.scaling.words import in_words  # it looks at what is made here
+    from twin.scaling.certificate import broken  # both look at what is made here
+    from twin.scaling.words import in_words
 
     around = Surroundings(catalog=plan.catalog, timing=Timing(), heartbeat_ms=load()["peers.interval_ms"].ms)
     racks = {size: grown(size, 0, plan) for size in samples}
@@ -132,9 +166,11 @@ def summed_up(samples: Mapping[int, Sequence[Sample]], cold: Mapping[int, Storm]
         }
 
     fits = {"every_node_lost_daily": fit(delivered(figure("harsh_yearly")))}
-    changes = {size: [1e9 / _churn_ns(s) for s in found if _churn_ns(s) > 0] for size, found in samples.items()}
-    if all(changes.values()):
-        fits["changes_per_core"] = fit(changes)
+    fits["changes_by_messages"] = fit(
+        {size: [1 / _churn_messages(s) for s in found] for size, found in samples.items()}
+    )
+    if all(_churn_ns(s) > 0 for found in samples.values() for s in found):
+        fits["changes_by_processor"] = fit({n: [1e9 / _churn_ns(s) for s in found] for n, found in samples.items()})
     if len(cold) >= 3:
         fits["cold_start_joins"] = fit({size: [size / (one.joined_ms / 1000)] for size, one in cold.items()})
     found = Scaling(
@@ -144,7 +180,7 @@ def summed_up(samples: Mapping[int, Sequence[Sample]], cold: Mapping[int, Storm]
         terms=_terms(samples, cold),
         rows=rows,
     )
-    return msgspec.structs.replace(found, words=in_words(found))
+    return msgspec.structs.replace(found, words=in_words(found), broken=broken(found))
 
 
 def time_to_join(nodes: int, seed: int, *, rack: Path | None = None, catalog: Path = CATALOG) -> int:
@@ -160,10 +196,15 @@ def _churn_ns(sample: Sample) -> float:
     return (sample.join.probe_ns + sample.loss.probe_ns) / sample.probes
 
 
+def _churn_messages(sample: Sample) -> float:
+    """Messages of one node for one loss and one join somewhere in the rack."""
+    return (sample.join.messages + sample.loss.messages) / sample.nodes
+
+
 _COSTS: tuple[tuple[str, str, Callable[[Sample], float]], ...] = (
     ("time to join one more", "ms", lambda s: s.join_ms),
-    ("failover, loss proved", "ms", lambda s: s.failover_ms),
-    ("failover, silent loss", "ms", lambda s: s.silent_failover_ms),
+    ("failover after a proved loss", "ms", lambda s: s.failover_ms),
+    ("failover after a silent loss", "ms", lambda s: s.silent_failover_ms),
     ("watch events per change and node", "events", lambda s: _per_change(s) / s.nodes),
     ("messages per join and node", "messages", lambda s: s.join.messages / s.nodes),
     ("bytes per join and node", "bytes", lambda s: s.join.bytes / s.nodes),

@@ -29,7 +29,7 @@ TAIL_MS = 30_000
 """So long after a change its messages are still counted."""
 FAILOVER_MS_MAX = 300_000
 SLICE_MS = 500
-PROBES = 3
+PROBES = 12
 ZNODE_BYTES = 76
 """Bytes of a znode in a snapshot beside its path and its data. Source: DataTree and DataNode of Apache ZooKeeper 3.8:
 two lengths, the number of the access list and StatPersisted."""
@@ -75,7 +75,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def grown(nodes: int, spares: int, plan: Plan) -> RackFile:
-    """Make up a site of ``nodes`` servers in racks of ``plan.per_rack``, and ``spares`` more that are not plugged in."""
+    """Make up a site of ``nodes`` servers in racks of ``plan.per_rack``, and ``spares`` more, not plugged in."""
     rack = synthesize(SyntheticRack(nodes=nodes, spares=spares, per_rack=plan.per_rack))
     pattern = plan.pattern
     if pattern is None:
@@ -205,12 +205,16 @@ class _Site:
         return len(paths), names + len(paths) * ZNODE_BYTES + sum(len(msgspec.json.encode(r)) for r in records)
 
     def memory_bytes(self) -> int:
-        """Bytes that the state of one bystander's machine takes in a process of its own; 0 for a planted machine."""
+        """Bytes that one bystander's machine takes in a process of its own; 0 for a planted machine.
+
+        What the process keeps by id for all machines (digests, offers: less than a tenth) is not in it.
+        """
         node = self.world.nodes[0]
         machine = self.meter.machines[node]
         if not isinstance(machine, Machine):
             return 0
         snapshot, opening = machine.snapshot(), self._opening(node)
+        Machine.restore(opening, snapshot)  # now everything that is kept by id is there
         tracemalloc.start()
         try:
             alone = Machine.restore(opening, snapshot)

@@ -15,7 +15,7 @@ from scipy.optimize import least_squares, nnls
 
 from twin.streams import Streams
 
-DRAWS = 200
+DRAWS = 100
 """Bootstrap samples; a fit takes some milliseconds."""
 LEVEL = 0.95
 
@@ -118,6 +118,6 @@ def _solve(nodes: Floats, throughput: Floats) -> tuple[float, float, float]:
 
     start = np.array([1 / a, begin[1] / a, begin[2] / a])
     scale = np.maximum(start, 1e-6)
-    found = least_squares(distance, start, bounds=(0, np.inf), x_scale=scale, xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    found = least_squares(distance, start, bounds=(0, np.inf), x_scale=scale, xtol=1e-10, ftol=1e-10, gtol=1e-10)
     x = found.x if found.cost < 0.5 * float(np.sum(distance(start) ** 2)) else start
     return float(x[0] * level), float(x[1] / scales[1]), float(x[2] / scales[2])

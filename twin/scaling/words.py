@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from twin.scaling.delivered import YEAR_S
 from twin.scaling.rows import Row
 from twin.scaling.usl import Usl
 
@@ -15,7 +16,8 @@ MATTERS = 0.01
 """A share of the rack's capacity that somebody would miss."""
 FITS = {
     "every_node_lost_daily": "the same if every node were lost and joined again once a day",
-    "changes_per_core": "losses and joins that one core per agent could follow in a second",
+    "changes_by_messages": "losses and joins that a node could follow with one message a second",
+    "changes_by_processor": "losses and joins a second that one core of every agent could follow",
     "cold_start_joins": "nodes that join in a second when all are dark at once",
 }
 
@@ -39,18 +41,16 @@ def _growing(found: "Scaling") -> Iterator[str]:
     if not growing:
         yield "No cost of a node grows with the rack."
     for term in growing:
-        yield (
-            f"Grows with the rack: {term.name}, as N^{term.exponent:.2f} ({_range(term)}), from {term.smallest:,.4g} to "
-            f"{term.largest:,.4g} {term.unit}.{_why(term)}"
-        )
+        ends = f"from {term.smallest:,.4g} to {term.largest:,.4g} {term.unit}"
+        yield f"Grows with the rack: {term.name}, as N^{term.exponent:.2f}{_range(term)}, {ends}.{_why(term)}"
     flat = [term.name for term in found.terms if term.exponent_ci is not None and term.exponent_ci[0] <= GROWS]
     if flat:
         yield f"Does not: {', '.join(flat)}."
     broadcast = next((term for term in found.terms if term.name == "watch events per change and node"), None)
     if broadcast is not None and broadcast.largest > MATTERS:
         yield (
-            f"Membership is told to all: each change is {broadcast.largest:.2f} watch events for every node. The cost of a "
-            "node per change is constant, but the changes grow with the rack, so all this work grows as N squared."
+            f"Membership is told to all: each change is {broadcast.largest:.2f} watch events for every node. What a "
+            "change costs a node is constant, but changes grow with the rack: all this work grows as N squared."
         )
 
 
@@ -61,29 +61,34 @@ def _why(term: "Term") -> str:
 def _shares(found: "Scaling") -> Iterator[str]:
     first, last = found.rows[0], found.rows[-1]
     shares = {share.name: share.ratio for share in last.shares}
+    said = ", ".join(f"{name} {ratio:.2g}" for name, ratio in shares.items())
     most = max(shares, key=lambda name: shares[name])
-    yield (
-        f"Taken off at {last.nodes:,} nodes: {', '.join(f'{name} {ratio:.2g}' for name, ratio in shares.items())} of the "
-        f"capacity; most of it is {most}."
-    )
+    yield f"Taken off at {last.nodes:,} nodes, as shares of the capacity: {said}; most of it is {most}."
     grown = {share.name: shares[share.name] - share.ratio for share in first.shares}
     worst = max(grown, key=lambda name: grown[name])
     if grown[worst] > 0:
         size = last.nodes * MATTERS / grown[worst]
         yield (
-            f"From {first.nodes} to {last.nodes:,} nodes, {worst} grew most, by {grown[worst]:.2g} of the capacity; growing "
-            f"on in proportion to the rack it would take {MATTERS:.0%} of it at about {size:,.2g} nodes."
+            f"From {first.nodes} to {last.nodes:,} nodes {worst} grew most, by {grown[worst]:.2g} of all; even "
+            f"in proportion to the rack it would take {MATTERS:.0%} only at about {size:,.2g} nodes."
         )
 
 
 def _harsher(found: "Scaling") -> Iterator[str]:
+    last = found.rows[-1]
+    if last.churn_us > 0:
+        per_s, needed = 1e6 / last.churn_us, found.churn_yearly * last.nodes / YEAR_S
+        yield (
+            f"One core of every agent could follow {per_s:,.0f} losses and joins a second; the stated churn of "
+            f"{last.nodes:,} nodes is {needed:.2g} a second, {per_s / needed:.1g} times less."
+        )
     for name, usl in found.fits.items():
         yield f"Harsher, {FITS[name]}: sigma {_number(usl.sigma)}, kappa {_number(usl.kappa)}{_meaning(usl)}."
 
 
 def _meaning(usl: Usl) -> str:
     if usl.sigma > 0.5:
-        return "; it does not grow with the rack, since every agent takes part in every change"
+        return "; it stops growing, since every agent takes part in every change"
     return "" if usl.sigma <= 0.01 and usl.kappa <= 1e-6 else f"; {usl.linear_ratio:.1%} of linear at the largest size"
 
 
@@ -99,7 +104,7 @@ def _storm(found: "Scaling") -> Iterator[str]:
 
 
 def _number(value: float) -> str:
-    return "0" if value < 1e-15 else f"{value:.2g}"
+    return "0" if value < 1e-12 else f"{value:.2g}"
 
 
 def _interval(ends: tuple[float, float]) -> str:
@@ -107,5 +112,6 @@ def _interval(ends: tuple[float, float]) -> str:
 
 
 def _range(term: "Term") -> str:
+    """The interval of an exponent, where more than one seed gave one."""
     low, high = term.exponent_ci or (0.0, 0.0)
-    return f"{low:.2f} to {high:.2f}"
+    return f" ({low:.2f} to {high:.2f})" if high > low else ""

@@ -49,20 +49,26 @@ class SingletonYears(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 def singleton_years(
-    site: Site, timeline: Timeline, services: Sequence[ServiceSpec], failover: Failover, seed: int
+    site: Site,
+    timeline: Timeline,
+    services: Sequence[ServiceSpec],
+    failover: Failover,
+    seed: int,
+    nodes: Sequence[NodeSpec] | None = None,
 ) -> list[SingletonYears]:
     """Follow each singleton from holder to holder.
 
     A holder is lost when its node goes down. The next one is the first node up in the order of the core's own placement
     (``core.placement``), and serves after a time drawn from ``failover``; a node that comes back gets nothing back. A
     majority of up to five voters, spread over power domains as the core spreads them, must be up: while it is not, no
-    singleton is served, since no holder can prove that it still is one. Cost: O(failovers x services).
+    singleton is served, since no holder can prove that it still is one. ``nodes``: the site's nodes as the core knows
+    them, in the order of their numbers, where a rack file says so. Cost: O(failovers x services).
 
     Raises: InputError if the site has no node.
     """
     if not site.nodes:
         raise InputError(["nodes: there is none; needed: one for a singleton to run on"])
-    specs = _specs(site)
+    specs = list(nodes) if nodes is not None else _specs(site)
     numbers = {spec.id: number for number, spec in enumerate(specs)}
     placement = Placement()
     for spec in specs:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from core.errors import InputError
 from twin.failures.components import NODE, PDU, RACK, Component, disk
 from twin.failures.distributions import YEAR_H, mean_h
+from twin.failures.published import FORD_CELL_NODES, FORD_NODE_MTTF_H
 from twin.failures.renewal import Ints
 from twin.failures.shocks import BurstProcess, calibrated
 
@@ -55,6 +56,7 @@ def regular(
     nodes_per_rack: int = 40,
     racks_per_pdu: int = 20,
     disk_component: Component | None = None,
+    node: Component = NODE,
     correlated: bool = True,
 ) -> Site:
     """A site of ``nodes`` equal nodes of ``disks`` disks, filled rack by rack, with the published behaviour.
@@ -83,6 +85,7 @@ def regular(
         np.repeat(np.arange(nodes, dtype=np.int64), disks),
         nodes_per_rack=nodes_per_rack,
         disk_component=disk_component,
+        node=node,
         correlated=correlated,
     )
 
@@ -94,21 +97,32 @@ def placed(
     *,
     nodes_per_rack: int,
     disk_component: Component | None = None,
+    node: Component = NODE,
     correlated: bool = True,
 ) -> Site:
-    """A site of any shape with the published behaviour. A burst process needs racks of two nodes at least."""
+    """A site of any shape with the published behaviour. A burst process needs racks of two nodes at least.
+
+    Its bursts are those of a cell in which chance alone makes the published share of false ones, whatever the size of
+    the site: so they stay the same when a node is added.
+
+    Raises: InputError if nodes fail so rarely that racks and power units alone are more.
+    """
     domains = sum(YEAR_H / mean_h(kind.behaviour.up) for kind in (RACK, PDU))
-    bursts = calibrated(nodes_per_rack=nodes_per_rack, domains_per_year=domains) if nodes_per_rack > 1 else None
+    mttf_h = mean_h(node.behaviour.up)
+    bursts = None
+    if correlated and nodes_per_rack > 1:
+        cell = max(2 * nodes_per_rack, round(FORD_CELL_NODES * mttf_h / FORD_NODE_MTTF_H))
+        bursts = calibrated(cell, node_mttf_h=mttf_h, nodes_per_rack=nodes_per_rack, domains_per_year=domains)
     return Site(
         rack_of=rack_of,
         pdu_of=pdu_of,
         disk_node=disk_node,
         disk=disk_component or disk(),
-        node=NODE,
+        node=node,
         rack=RACK if correlated else None,
         pdu=PDU if correlated else None,
         switch=None,
-        bursts=bursts if correlated else None,
+        bursts=bursts,
     )
 
 

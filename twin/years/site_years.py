@@ -9,8 +9,8 @@ from core.errors import InputError
 from core.ids import ServiceName, VolumeName
 from core.specs import ServiceSpec
 from twin.failures.bursts import BurstShares, burst_shares
-from twin.failures.components import Component
-from twin.failures.distributions import YEAR_H, mean_h
+from twin.failures.components import NODE, Component
+from twin.failures.distributions import YEAR_H
 from twin.failures.renewal import HOUR_MS, expected_per_year
 from twin.table import Table
 from twin.years.layout import groups_for, scatter
@@ -42,6 +42,11 @@ class SiteYears(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     storage: StorageYears | None
     singletons: tuple[SingletonYears, ...]
     source: str
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return f"{self.years:g} year{'' if self.years == 1 else 's'} of {self.source}"
 
     @property
     def components(self) -> Table:
@@ -93,6 +98,7 @@ def site_years(
     min_size: int = 2,
     needed: int = 1,
     disk: Component | None = None,
+    node: Component = NODE,
     correlated: bool = True,
     services: Sequence[ServiceSpec] = SERVICES,
     failover: Failover = SILENT,
@@ -108,7 +114,7 @@ def site_years(
     """
     if not 0 < years <= YEARS_MAX:
         raise InputError([f"years: {years}: allowed: above 0, up to {YEARS_MAX:g}"])
-    place = site or regular(nodes, disks, disk_component=disk, correlated=correlated)
+    place = site or regular(nodes, disks, disk_component=disk, node=node, correlated=correlated)
     if pool is None and place.disks >= size and not 1 <= needed <= min_size <= size:
         raise InputError(
             [f"size {size}, min_size {min_size}, needed {needed}: allowed: 1 <= needed <= min_size <= size"]
@@ -155,18 +161,14 @@ def _components(of: SiteYears) -> Table:
         outages = timeline.node_down if kind == "node" else timeline.by_kind[kind]
         down_ms = int((np.minimum(outages.end_ms, timeline.duration_ms) - outages.start_ms).sum())
         rate, expected = len(outages.component) / count / of.years, expected_per_year(component, of.years)
-        up, long_run = 1.0 - down_ms / (count * timeline.duration_ms), 1.0 - expected * _down_years(component)
-        rows.append((kind, count, len(outages.component), rate, expected, up, long_run, component.behaviour.source))
-    names = ("kind", "components", "failures", "per_year", "per_year_expected", "availability", "expected", "source")
+        up = 1.0 - down_ms / (count * timeline.duration_ms)
+        rows.append((kind, count, len(outages.component), rate, expected, up, component.behaviour.source))
+    names = ("kind", "components", "failures", "per_year", "per_year_expected", "availability", "source")
     return Table(
         {name: [row[i] for row in rows] for i, name in enumerate(names)},
         {"per_year": "1/a each", "per_year_expected": "1/a each"},
         "Components",
     )
-
-
-def _down_years(component: Component) -> float:
-    return mean_h(component.behaviour.down) / YEAR_H
 
 
 def _daily(of: SiteYears) -> Table:

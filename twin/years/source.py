@@ -10,7 +10,7 @@ from twin.capacity.cluster import Cluster
 from twin.capacity.source import read_source
 from twin.crush import osdmap as ceph
 from twin.crush.pools import place
-from twin.failures.components import Component
+from twin.failures.components import NODE, Component
 from twin.years.site import Site, placed
 from twin.years.storage import Pool
 
@@ -26,7 +26,12 @@ class Source(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 def site_of(
-    path: Path, pool: str | None = None, *, disk_component: Component | None = None, correlated: bool = True
+    path: Path,
+    pool: str | None = None,
+    *,
+    disk_component: Component | None = None,
+    node: Component = NODE,
+    correlated: bool = True,
 ) -> Source:
     """Read a rack file or a folder of Ceph JSON, and take the pool of that name, or the one that holds most.
 
@@ -35,7 +40,7 @@ def site_of(
     Raises: InputError as the readers do, or if there is no such pool.
     """
     cluster = read_source(path)
-    site = _site(cluster, disk_component, correlated)
+    site = _site(cluster, disk_component, node, correlated)
     if not cluster.osdmap.pools and pool is None:
         return Source(site=site, pool=None, words=f"{cluster.name}: no pool")
     chosen = _chosen(cluster, pool)
@@ -46,7 +51,7 @@ def site_of(
     )
 
 
-def _site(cluster: Cluster, disk_component: Component | None, correlated: bool) -> Site:
+def _site(cluster: Cluster, disk_component: Component | None, node: Component, correlated: bool) -> Site:
     if not cluster.hosts or not cluster.osds:
         raise InputError([f"{cluster.source}: {len(cluster.hosts)} hosts, {len(cluster.osds)} disks; needed: some"])
     hosts = {host.name: number for number, host in enumerate(cluster.hosts)}
@@ -60,6 +65,7 @@ def _site(cluster: Cluster, disk_component: Component | None, correlated: bool) 
         np.asarray([hosts[osd.host] for osd in cluster.osds], dtype=np.int64),
         nodes_per_rack=int(np.bincount(rack_of).max()),
         disk_component=disk_component,
+        node=node,
         correlated=correlated,
     )
 

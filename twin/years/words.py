@@ -11,7 +11,7 @@ _HOUR_MS = 3_600_000
 
 def to_text(of: SiteYears, paint: Paint) -> str:
     """Lay the years out for a terminal: what failed, what it did to storage, what users noticed."""
-    lines = [paint.strong(f"{of.years:g} years of {of.source}, seed {of.seed}"), ""]
+    lines = [paint.strong(f"{of.title}, seed {of.seed}"), ""]
     components = of.components
     largest = f"at most {of.bursts.largest:,} nodes within 120 s of each other"
     lines += [
