@@ -27,6 +27,7 @@ from twin import cli_crush as crush
 from twin import cli_durability as durability
 from twin import cli_fidelity as fidelity
 from twin import cli_pack as packing
+from twin import cli_plan as plan
 from twin import cli_scale as scale
 from twin import cli_swarm as swarm
 from twin import cli_tape as tape
@@ -88,12 +89,8 @@ def command_line() -> argparse.ArgumentParser:
     small.add_commands(commands)
     swarm.add_command(commands)
     tape.add_commands(commands)
-    advise.add_command(commands)
-    packing.add_command(commands)
-    years.add_command(commands)
-    scale.add_command(commands)
-    crush.add_command(commands)
-    durability.add_command(commands)
+    for one_command in (advise, plan, scale, packing, durability, years, crush):
+        one_command.add_command(commands)
     return parser
 
 

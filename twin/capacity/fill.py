@@ -69,7 +69,7 @@ def by_osd(cluster: Cluster, up: npt.NDArray[np.int32], shard: Amounts) -> Amoun
     most = int(ids.max(initial=-1)) + 1
     held = (up >= 0) & (up < most)
     weights = np.broadcast_to(shard[:, None], up.shape)[held]
-    laid: Amounts = np.bincount(up[held], weights=weights, minlength=most)[ids]
+    laid: Amounts = np.bincount(up[held], weights=weights, minlength=most).astype(np.float64)[ids]
     return laid
 
 

@@ -25,10 +25,10 @@ class Newcomer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def newcomers(cluster: Cluster, number: int) -> tuple[Newcomer, ...]:
-    """Make the next ``number`` hosts: servers of a rack file that are not plugged in yet, then copies of the usual host.
+    """Make the next ``number`` hosts: servers of a rack file not plugged in yet, then copies of the usual host.
 
     The usual host has the commonest layout of disks. A copy goes under the bucket with the fewest hosts of that layout;
-    its name continues the numbers of those there (host4 -> host5), its OSDs get the lowest free ids, as Ceph gives them.
+    its name continues the numbers of those there (host4 -> host5); OSDs get the lowest free ids, as Ceph gives them.
     """
     free = _free_ids(cluster)
     usual = _usual(cluster)
@@ -36,39 +36,41 @@ def newcomers(cluster: Cluster, number: int) -> tuple[Newcomer, ...]:
     crowd = _crowd(usual, homes)
     taken = {host.name for host in cluster.hosts} | {spare.host.name for spare in cluster.spares}
     taken |= {bucket.name for bucket in cluster.osdmap.crush.buckets}
-    made = []
+    made: list[Newcomer] = []
+    hosts, usual_disks = list(cluster.hosts), _disks_of(cluster, usual[-1:])
     for at in range(min(number, NEW_MAX)):
         parent = min(crowd, key=lambda name: (len(crowd[name]), name))
         if at < len(cluster.spares):
             host, disks = cluster.spares[at].host, cluster.spares[at].osds
             parent = host.rack if host.rack in homes.values() and host.rack is not None else parent
         else:
-            host, disks = _copy(cluster, usual[-1:], crowd[parent], parent, taken), _disks_of(cluster, usual[-1:])
+            host, disks = _copy(hosts, usual[-1:], crowd[parent], parent, taken), usual_disks
         taken.add(host.name)
+        hosts.append(host)
         crowd.setdefault(parent, []).append(host.name)
         made.append(_newcomer(cluster, host, disks, parent, free))
     return tuple(made)
 
 
-def _copy(cluster: Cluster, model: Sequence[str], there: Sequence[str], parent: str, taken: Collection[str]) -> Host:
+def _copy(
+    hosts: Sequence[Host], model: Sequence[str], there: Sequence[str], parent: str, taken: Collection[str]
+) -> Host:
     """One more host like ``model``, named after those that are ``there``, under ``parent``."""
     name = _next_name(there or model, taken)
-    like = next((host for host in cluster.hosts if host.name in model), None)
-    beside = next((host for host in cluster.hosts if host.name in there), like)
+    like = next((host for host in hosts if host.name in model), None)
+    beside = next((host for host in hosts if host.name in there), like)
     if like is None or beside is None:
         return Host(name=name)
     rack = parent if beside.rack == parent else beside.rack
-    pdus = Counter(one.pdu for one in cluster.hosts if one.rack == rack and one.pdu is not None)
+    pdus = Counter(one.pdu for one in hosts if one.rack == rack and one.pdu is not None)
     quietest = min(pdus, key=lambda pdu: (pdus[pdu], pdu)) if pdus else beside.pdu
     return msgspec.structs.replace(like, name=name, rack=rack, pdu=quietest)
 
 
 def _newcomer(cluster: Cluster, host: Host, disks: Sequence[Osd], parent: str, free: Iterator[int]) -> Newcomer:
     """Give a host's disks their ids, their weights and the overhead of an OSD that is still empty."""
-    weights, classes = (
-        _weights(cluster.osdmap.crush),
-        {one.id: one.device_class for one in cluster.osdmap.crush.devices},
-    )
+    weights = _weights(cluster.osdmap.crush)
+    classes = {device.id: device.device_class for device in cluster.osdmap.crush.devices}
     overheads = _overheads(cluster)
     osds = []
     for disk in disks:
@@ -149,8 +151,8 @@ def _usual(cluster: Cluster) -> list[str]:
     return sorted((host for host, layout in layouts.items() if layout == best), key=lambda host: (len(host), host))
 
 
-def _disks_of(cluster: Cluster, hosts: Collection[str]) -> list[Osd]:
-    return [osd for osd in cluster.osds if osd.host in hosts and osd.size_bytes]
+def _disks_of(cluster: Cluster, hosts: Collection[str]) -> tuple[Osd, ...]:
+    return tuple(osd for osd in cluster.osds if osd.host in hosts and osd.size_bytes)
 
 
 def _homes(cluster: Cluster) -> dict[str, str]:

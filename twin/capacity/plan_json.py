@@ -3,7 +3,7 @@
 from twin.capacity.losing import LossReport
 from twin.capacity.machines import Machines
 from twin.capacity.max_avail import rule_avail_bytes
-from twin.capacity.plan import Growth, Moment, Plan, kind_of
+from twin.capacity.plan_records import Growth, Moment, Plan, kind_of
 from twin.capacity.steps import Step
 
 Json = dict[str, object]

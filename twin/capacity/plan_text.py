@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from formats.paint import Paint
 from twin.capacity.losing import LossReport
 from twin.capacity.machines import Machines
-from twin.capacity.plan import Growth, Moment, Plan, kind_of
+from twin.capacity.plan_records import Growth, Moment, Plan, kind_of
 from twin.capacity.steps import Step
 from twin.timeline import took
 

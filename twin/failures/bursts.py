@@ -42,7 +42,7 @@ def find_bursts(start_ms: Ints, node: Ints, window_s: float = WINDOW_S) -> list[
     """
     order = np.lexsort((node, start_ms))
     times, nodes = start_ms[order], node[order]
-    cuts = np.flatnonzero(np.diff(times) >= window_s * 1_000.0) + 1
+    cuts = np.flatnonzero(np.diff(times) > window_s * 1_000.0) + 1
     edges = [0, *cuts.tolist(), len(times)]
     return [
         Burst(int(times[low]), high - low, np.unique(nodes[low:high])) for low, high in pairwise(edges) if high > low

@@ -6,7 +6,7 @@ from pathlib import Path
 from core.errors import InputError
 from twin.capacity.joining import Joining, joining
 from twin.capacity.losing import LossReport
-from twin.capacity.plan import Growth, Plan
+from twin.capacity.plan_records import Growth, Plan
 from twin.capacity.plan_text import size
 from twin.capacity.steps import Step
 from twin.report.plan_pictures import draw_growth, draw_marginal, draw_osd_pgs, draw_waterfall

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from twin.capacity.joining import Joining
-from twin.capacity.plan import Growth, Plan
+from twin.capacity.plan_records import Growth, Plan
 from twin.capacity.plan_text import size
 from twin.capacity.steps import Step
 from twin.report import colours
