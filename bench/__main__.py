@@ -17,6 +17,8 @@ BENCHMARKS = {
     "years": "a year of failures of big sites, in bulk",
     "placement": "placement",
     "scaling": "one more node, in racks of 5 to 1,000",
+    "crush": "CRUSH mappings, what-ifs and their memory",
+    "packing": "virtual machines on hosts: schedulers, plans, losses",
     "swarm": "campaigns of random failures, five nodes, ten minutes each",
     "idle": "what a node costs that has nothing to do, on a lab of real processes",
     "sessions": "agents' sessions against a real ensemble of three",

@@ -9,57 +9,72 @@ Row = tuple[int, int, int]
 
 
 class PlainHosts:
-    """Hosts as lists of what is left."""
+    """Hosts as lists of what is left. ``weight``: what spreading and packing weigh, kept for each host."""
 
     def __init__(self, hosts: Hosts, mix: Mix, policy: Policy) -> None:
-        self.free = [list(row) for row in hosts.room.tolist()]
+        self.free: list[Row] = [(row[0], row[1], row[2]) for row in hosts.room.tolist()]
         self.policy = policy
         largest = [max(row[d] for row in self.free) for d in range(3)]
         asked = [any(flavour.demand[d] for flavour in mix.flavours) for d in range(3)]
-        self.counted = [d for d in range(3) if asked[d] and 0 < largest[d] < UNLIMITED]
-        self.scales = [(d, max(0, largest[d].bit_length() - 40)) for d in self.counted]
+        counted = [d for d in range(3) if asked[d] and 0 < largest[d] < UNLIMITED]
+        self.scales = [(d, max(0, largest[d].bit_length() - 40)) for d in counted]
         self.largest = [largest[d] >> shift for d, shift in self.scales]
+        self.weight = [self._weight(row) for row in self.free]
 
-    def shares(self, amounts: list[int] | Row) -> list[int]:
+    def _weight(self, free: Row) -> int:
+        match self.policy:
+            case "spread":
+                return -sum(self.shares(free))
+            case "pack":
+                return sum(self.shares(free))
+            case "best_fit" | "dot" | "first_fit":
+                return 0
+
+    def shares(self, amounts: Row) -> list[int]:
         """Each counted amount as a share of the largest host's."""
         return [
             ((amounts[d] >> shift) << SHARE_BITS) // most
             for (d, shift), most in zip(self.scales, self.largest, strict=True)
         ]
 
-    def score(self, free: list[int], demand: Row) -> int:
-        """The lower, the better."""
-        if self.policy == "spread":
-            return -sum(self.shares(free))
-        if self.policy == "pack":
-            return sum(self.shares(free))
-        if self.policy == "best_fit":
-            return sum(share * share for share in self.shares([free[d] - demand[d] for d in range(3)]))
-        if self.policy == "dot":
-            return -sum(a * b for a, b in zip(self.shares(free), self.shares(demand), strict=True))
-        return 0
-
     def choose(self, demand: Row) -> int:
-        """The best host, the lowest of equals; ``NOWHERE`` if none has room."""
-        best, chosen = 0, NOWHERE
+        """Filter the hosts, weigh the others, take the best, the lowest of equals; ``NOWHERE`` if none has room."""
         cores, memory, disk = demand
-        for host, free in enumerate(self.free):
-            if free[0] >= cores and free[1] >= memory and free[2] >= disk:
-                score = self.score(free, demand)
-                if chosen == NOWHERE or score < best:
-                    best, chosen = score, host
-        return chosen
+        passed = [
+            host for host, free in enumerate(self.free) if free[0] >= cores and free[1] >= memory and free[2] >= disk
+        ]
+        if not passed:
+            return NOWHERE
+        match self.policy:
+            case "spread" | "pack":
+                return min(passed, key=self.weight.__getitem__)
+            case "first_fit":
+                return passed[0]
+            case "best_fit":
+                return min(passed, key=lambda host: self._left_over(self.free[host], demand))
+            case "dot":
+                wanted = self.shares(demand)
+                return min(passed, key=lambda host: -_product(self.shares(self.free[host]), wanted))
+
+    def _left_over(self, free: Row, demand: Row) -> int:
+        after = (free[0] - demand[0], free[1] - demand[1], free[2] - demand[2])
+        return sum(share * share for share in self.shares(after))
 
     def add(self, host: int, demand: Row, sign: int) -> None:
         """Give (1) or take (-1) the room of one machine."""
-        for d in range(3):
-            self.free[host][d] += sign * demand[d]
+        free = self.free[host]
+        after = (free[0] + sign * demand[0], free[1] + sign * demand[1], free[2] + sign * demand[2])
+        self.free[host], self.weight[host] = after, self._weight(after)
+
+
+def _product(one: list[int], other: list[int]) -> int:
+    return sum(a * b for a, b in zip(one, other, strict=True))
 
 
 def plain_replay(
     hosts: Hosts, mix: Mix, policy: Policy, flavour_of: list[int], events: Iterable[int] | None = None
 ) -> list[int]:
-    """The host of each machine; without ``events`` they all come in order and stay."""
+    """Return the host of each machine; without ``events`` they all come in order and stay."""
     plain = PlainHosts(hosts, mix, policy)
     demands: list[Row] = [flavour.demand for flavour in mix.flavours]
     placed = [NOWHERE] * len(flavour_of)

@@ -20,18 +20,16 @@ class Ring:
     """
 
     def __init__(self) -> None:
-        self._known: list[Place] = []
+        self._known, self._is_known = _loaded(())
+        self._shared = True
         self._members: list[Place] = []
-        self._is_known: dict[NodeId, None] = {}
-        self._is_member: dict[NodeId, None] = {}
 
     def load(self, ids: Iterable[NodeId], members: Iterable[NodeId]) -> None:
         """Replace everything: the known ids and which of them are members (members need not be repeated in ids)."""
-        chosen = dict.fromkeys(members)
+        chosen = tuple(dict.fromkeys(members))
         self._members = sorted(_place(node) for node in chosen)
-        self._known = sorted(_place(node) for node in {**dict.fromkeys(ids), **chosen})
-        self._is_member = chosen
-        self._is_known = {node: None for _, node in self._known}
+        self._known, self._is_known = _loaded((*ids, *chosen))
+        self._shared = True
 
     def add(self, node: NodeId, member: bool) -> None:
         """Make ``node`` known and set whether it is a member; adding it again only sets that."""
@@ -42,20 +40,20 @@ class Ring:
         """Forget ``node``; an unknown one is ignored."""
         self.set_member(node, False)
         if node in self._is_known:
+            self._keep_own()
             del self._is_known[node]
-            _delete(self._known, _place(node))
+            del self._known[bisect_left(self._known, _place(node))]
 
     def set_member(self, node: NodeId, member: bool) -> None:
         """Set whether ``node`` is a member; an unknown node becomes known when it becomes a member."""
-        if member is (node in self._is_member):
-            return
-        if member:
+        members, place = self._members, _place(node)
+        at = bisect_left(members, place)
+        there = at < len(members) and members[at] == place
+        if there and not member:
+            del members[at]
+        elif member and not there:
             self._know(node)
-            self._is_member[node] = None
-            insort(self._members, _place(node))
-        else:
-            del self._is_member[node]
-            _delete(self._members, _place(node))
+            members.insert(at, place)
 
     def is_known(self, node: NodeId) -> bool:
         """Tell whether ``node`` is on the ring."""
@@ -63,7 +61,9 @@ class Ring:
 
     def is_member(self, node: NodeId) -> bool:
         """Tell whether ``node`` is a member."""
-        return node in self._is_member
+        place = _place(node)
+        at = bisect_left(self._members, place)
+        return at < len(self._members) and self._members[at] == place
 
     def steward_of(self, node: NodeId) -> NodeId:
         """Return the next member after ``node`` other than itself, ``NO_NODE`` if there is none. O(log n)."""
@@ -95,18 +95,25 @@ class Ring:
         """
         if node == me:
             return True
-        if not self.is_member(me):
+        members, mine, place = self._members, _place(me), _place(node)
+        at = bisect_left(members, mine)
+        if at == len(members) or members[at] != mine:
             return False
-        mine, place = _place(me), _place(node)
-        first = self._predecessor(mine)
+        first = members[at - 1]
         if first < mine:
             return first <= place < mine
         return place >= first or place < mine
 
     def _know(self, node: NodeId) -> None:
         if node not in self._is_known:
+            self._keep_own()
             self._is_known[node] = None
             insort(self._known, _place(node))
+
+    def _keep_own(self) -> None:
+        """Before a change: what was loaded belongs to all rings of this process."""
+        if self._shared:
+            self._known, self._is_known, self._shared = list(self._known), dict(self._is_known), False
 
     def _next_member(self, place: Place) -> NodeId:
         if not self._members:
@@ -119,11 +126,14 @@ class Ring:
         return self._members[bisect_left(self._members, mine) - 1]
 
 
+@lru_cache(maxsize=64)
+def _loaded(ids: tuple[NodeId, ...]) -> tuple[list[Place], dict[NodeId, None]]:
+    """The places of ids in order, and the ids (cached: the machines of one process begin with the same inventory)."""
+    known = dict.fromkeys(ids)
+    return sorted(map(_place, known)), known
+
+
 @lru_cache(maxsize=1 << 17)
 def _place(node: NodeId) -> Place:
     """Where a node sits (cached: the machines of one process share the places of their nodes)."""
     return digest(node), node
-
-
-def _delete(places: list[Place], place: Place) -> None:
-    del places[bisect_left(places, place)]

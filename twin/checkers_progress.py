@@ -46,15 +46,20 @@ def served_when_possible(
 
 def _calm(truth: Truth, nodes: Sequence[NodeSpec]) -> list[Interval]:
     """Times in which the same nodes are healthy, all but one at most, and one of them leads the ensemble."""
-    well = {node.id: healthy(truth, node.id) for node in nodes}
+    well = healthy(truth, [node.id for node in nodes])
     leaderless: list[Interval] = []
     for now, then in itertools.zip_longest(truth.leaders, truth.leaders[1:]):
         led = (now.at_ms, then.at_ms if then is not None else truth.end_ms)
         leaderless += without([led], well.get(now.leader, []))
     edges = sorted({0, truth.end_ms, *(edge for spans in well.values() for span in spans for edge in span)})
-    steady = []
+    steps = dict.fromkeys(edges, 0)  # how many more nodes are well from here on: the spans of one never overlap
+    for spans in well.values():
+        for from_ms, to_ms in spans:
+            steps[from_ms] += 1
+            steps[to_ms] -= 1
+    count, steady = 0, []
     for from_ms, to_ms in itertools.pairwise(edges):
-        count = sum(any(a <= from_ms and to_ms <= b for a, b in spans) for spans in well.values())
+        count += steps[from_ms]
         if count >= max(2, len(nodes) - 1):
             steady.append((from_ms, to_ms))
     return without(steady, leaderless)

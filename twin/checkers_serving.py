@@ -1,12 +1,12 @@
 """Checkers of who serves: never two, epochs that grow, the wait before admission, and what should run everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from core.ids import Epoch, NodeId, ServiceName, VolumeName
 from core.records import Instance
 from core.specs import NodeSpec, ServiceSpec, Timing
-from trial.marks import FaultMark, Span
-from twin.truth import Truth
+from trial.marks import FaultMark, NoteMark, Span
+from twin.truth import NodeChange, Truth
 
 Interval = tuple[int, int]
 
@@ -91,11 +91,11 @@ def everywhere_running(truth: Truth, services: Sequence[ServiceSpec], nodes: Seq
     names = {spec.name for spec in services if spec.run == "everywhere"}
     wanted = [spec for spec in services if spec.name in names and all(need in names for need in spec.needs)]
     runs = _running(truth)
+    well = healthy(truth, [node.id for node in nodes])
     for node in nodes:
-        well = healthy(truth, node.id)
         for spec in wanted:
             bound_ms = EVERYWHERE_MS + spec.start_ms_max
-            for from_ms, to_ms in without(well, runs.get((spec.name, node.id), [])):
+            for from_ms, to_ms in without(well[node.id], runs.get((spec.name, node.id), [])):
                 if to_ms - from_ms > bound_ms:
                     return f"{spec.name} did not run on {node.id} from {from_ms} to {to_ms} ms (bound {bound_ms} ms)"
     return ""
@@ -116,14 +116,27 @@ def _running(truth: Truth) -> dict[tuple[ServiceName, NodeId], list[Interval]]:
     return found
 
 
-def healthy(truth: Truth, node: NodeId) -> list[Interval]:
-    """Return when a node and its agent were up and no fault lasted on it."""
+def healthy(truth: Truth, nodes: Iterable[NodeId]) -> dict[NodeId, list[Interval]]:
+    """Return when each of these nodes and its agent were up and no fault lasted on it. O(nodes + changes)."""
+    changes: dict[NodeId, list[NodeChange]] = {node: [] for node in nodes}
+    for change in truth.nodes:
+        if change.node in changes and change.axis in ("power", "agent"):
+            changes[change.node].append(change)
+    told = [note for note in truth.notes if note.kind in ("quarantined", "maintenance")]
+    found: dict[NodeId, list[Interval]] = {}
+    for node, mine in changes.items():
+        faults = [_lasts(f, truth.end_ms) for f in truth.faults if not f.nodes or node in f.nodes]
+        excused = [*_quarantines(truth, told, node), *_maintenances(truth, told, node)] if told else []
+        found[node] = without(_up(mine, truth.end_ms), [*faults, *excused])
+    return found
+
+
+def _up(changes: Sequence[NodeChange], end_ms: int) -> list[Interval]:
+    """When a node and its agent were up."""
     state = {"power": "off", "agent": "down"}
     found: list[Interval] = []
     since = -1
-    for change in truth.nodes:
-        if change.node != node or change.axis not in state:
-            continue
+    for change in changes:
         state[change.axis] = change.state
         good = state["power"] == "up" and state["agent"] == "up"
         if good and since < 0:
@@ -131,22 +144,19 @@ def healthy(truth: Truth, node: NodeId) -> list[Interval]:
         elif not good and since >= 0:
             found.append((since, change.at_ms))
             since = -1
-    if since >= 0:
-        found.append((since, truth.end_ms))
-    faults = [_lasts(f, truth.end_ms) for f in truth.faults if not f.nodes or node in f.nodes]
-    return without(found, [*faults, *_quarantines(truth, node), *_maintenances(truth, node)])
+    return [*found, (since, end_ms)] if since >= 0 else found
 
 
-def _quarantines(truth: Truth, node: NodeId) -> list[Interval]:
+def _quarantines(truth: Truth, notes: Sequence[NoteMark], node: NodeId) -> list[Interval]:
     """When a node was left to the operator, who lets it join again."""
-    told = [note.at_ms for note in truth.notes if note.kind == "quarantined" and note.node == node]
+    told = [note.at_ms for note in notes if note.kind == "quarantined" and note.node == node]
     joined = [note.at_ms for note in truth.notes if note.kind == "joined" and note.by == node] if told else []
     return [(at_ms, min((back for back in joined if back > at_ms), default=truth.end_ms)) for at_ms in told]
 
 
-def _maintenances(truth: Truth, node: NodeId) -> list[Interval]:
+def _maintenances(truth: Truth, notes: Sequence[NoteMark], node: NodeId) -> list[Interval]:
     """When a node was in maintenance, over boots and without a quorum, until it ran something again."""
-    told = [note.at_ms for note in truth.notes if note.kind == "maintenance" and note.by == node]
+    told = [note.at_ms for note in notes if note.kind == "maintenance" and note.by == node]
     ran = [note.at_ms for note in truth.notes if note.kind == "running" and note.by == node] if told else []
     return [(at_ms, min((again for again in ran if again > at_ms), default=truth.end_ms)) for at_ms in told]
 

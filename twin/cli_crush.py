@@ -80,7 +80,7 @@ def _crush(arguments: argparse.Namespace) -> int:
         statistics=arguments.show_statistics,
     )
     for warning in warnings:
-        print(warning, file=sys.stderr)
+        sys.stderr.write(f"{warning}\n")
     for block in printed_lines(compiled, wanted):
         sys.stdout.write(block)
     return 0
@@ -94,7 +94,7 @@ def _range(arguments: argparse.Namespace) -> tuple[int, int]:
         return arguments.x, arguments.x
     if arguments.min_x is None or arguments.max_x is None:
         if (arguments.min_x, arguments.max_x) != (None, None):
-            print("only one of --min-x and --max-x: like crushtool, this takes 0 to 1023", file=sys.stderr)
+            sys.stderr.write("only one of --min-x and --max-x: like crushtool, this takes 0 to 1023\n")
         return 0, 1023
     if arguments.min_x > arguments.max_x:
         raise InputError([f"--min-x {arguments.min_x}: allowed: up to --max-x {arguments.max_x}"])

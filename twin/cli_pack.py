@@ -9,7 +9,7 @@ import msgspec
 
 from core.errors import InputError
 from formats.paint import Paint
-from twin.arguments import made, real, whole
+from twin.arguments import made, progress, real, whole
 
 if TYPE_CHECKING:
     from twin.packing.answer import Packing
@@ -39,9 +39,7 @@ def add_command(commands: "Commands") -> None:
     one.add_argument("--spare", type=whole(1, 100), default=1, metavar="K", help="so many of them at once (default: 1)")
     one.add_argument("--policy", choices=POLICY_NAMES, default="best", help="how machines are placed (default: best)")
     one.add_argument("--workload", type=Path, metavar="FILE", help="also replay machines that come and go")
-    one.add_argument(
-        "--mirrored", action="store_true", help="instead: on pairs of nodes (DRBD), as Ganeti does"
-    )
+    one.add_argument("--mirrored", action="store_true", help="instead: on pairs of nodes (DRBD), as Ganeti does")
     one.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     one.add_argument("--report", type=Path, metavar="DIR", help="write a page with pictures")
     one.set_defaults(command=_pack)
@@ -59,7 +57,8 @@ def _pack(arguments: argparse.Namespace) -> int:
     if arguments.mirrored:
         return _mirrored(arguments, file, hosts)
     try:
-        answer = packing_of(source, hosts, file, arguments.survive, arguments.spare, arguments.policy)
+        what = (arguments.survive, arguments.spare, arguments.policy)
+        answer = packing_of(source, hosts, file, *what, progress=progress("searches done"))
     except ValueError as error:
         raise InputError([f"{arguments.mix}: {error}"]) from None
     tables: list[Table] = []

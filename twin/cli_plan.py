@@ -70,5 +70,5 @@ def _plan(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(plan_to_text(found, Paint(sys.stdout.isatty())))
         if page is not None:
-            print(f"  report       {page}")
+            sys.stdout.write(f"  report       {page}\n")
     return 0

@@ -49,28 +49,19 @@ def _years(arguments: argparse.Namespace) -> int:
     from twin.years.site_years import site_years  # numpy and scipy are only needed here, and not light
     from twin.years.words import to_json, to_text
 
-    disk, node, correlated = _disk(arguments), _node(arguments), not arguments.independent
-    site = pool = None
-    words = ""
-    if arguments.source is not None:
-        from twin.years.source import site_of
-
-        found = site_of(arguments.source, arguments.pool, disk_component=disk, node=node, correlated=correlated)
-        site, pool, words = found.site, found.pool, found.words
     years = site_years(
-        arguments.nodes or 1_000,
-        arguments.disks or 10,
-        arguments.years,
+        arguments.source,
+        nodes=arguments.nodes or 1_000,
+        disks=arguments.disks or 10,
+        years=arguments.years,
         seed=arguments.seed,
-        site=site,
-        pool=pool,
+        pool=arguments.pool,
         size=arguments.size or 3,
         min_size=arguments.min_size or min(2, arguments.size or 2),
         needed=arguments.needed or 1,
-        disk=disk,
-        node=node,
-        correlated=correlated,
-        source=words,
+        disk=_disk(arguments),
+        node=_node(arguments),
+        correlated=not arguments.independent,
         progress=_progress(),
     )
     page = None

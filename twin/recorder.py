@@ -6,14 +6,17 @@ from collections.abc import Callable
 import msgspec
 
 from core.effects import AnyEffect
-from core.events import AnyEvent
+from core.events import AnyEvent, RecordsChanged
 from core.ids import NodeId
 from core.journal import Kind, Opening
 
 BATCH = 512
 """Lines that are encoded at once; records are frozen, so encoding may wait."""
 
-Line = tuple[int, NodeId, int, Kind, AnyEvent | AnyEffect | Opening]
+SHARED_MIN = 4
+"""An event of so many changes that many nodes are told in turn is encoded once."""
+
+Line = tuple[int, NodeId, int, Kind, AnyEvent | AnyEffect | Opening | msgspec.Raw]
 
 
 class Recorder:
@@ -29,6 +32,7 @@ class Recorder:
         self._batch: list[Line] = []
         self._kept: list[bytes] | None = [] if keep else None
         self._sink = sink
+        self._shared: tuple[AnyEvent | None, msgspec.Raw] = (None, msgspec.Raw())
         self.count = 0
 
     def write(
@@ -43,7 +47,12 @@ class Recorder:
     def step(self, at_ms: int, node: NodeId, incarnation: int, event: AnyEvent, effects: tuple[AnyEffect, ...]) -> None:
         """Add the lines of one step: its event and its effects."""
         batch = self._batch
-        batch.append((at_ms, node, incarnation, "event", event))
+        told: AnyEvent | msgspec.Raw = event
+        if type(event) is RecordsChanged and len(event.changes) >= SHARED_MIN:
+            if event is not self._shared[0]:
+                self._shared = event, msgspec.Raw(self._encoder.encode(event))
+            told = self._shared[1]
+        batch.append((at_ms, node, incarnation, "event", told))
         for effect in effects:
             batch.append((at_ms, node, incarnation, "effect", effect))
         if len(batch) >= BATCH:

@@ -138,7 +138,7 @@ def _rules(shape: Shape, device: str) -> list[str]:
             "chooseleaf firstn 0 type host",
         ],
         [f"take {device}", "emit", "take default", f"chooseleaf indep -1 type {top}"],
-        ["take default", "choose indep 0 type row"],
+        ["set_choose_local_tries 2", "take default", "chooseleaf firstn 0 type host"],
         ["take default", f"choose firstn 3 type {top}", "chooseleaf indep 2 type osd"],
     ]
     rules = []

@@ -59,19 +59,23 @@ def _print_of(cluster: Cluster) -> bytes:
 def _read_or_refused(folder: Path, file: str, known: bytes) -> str:
     """Read the folder, and plan with it if it differs from the sample; a refusal must name a file."""
     try:
-        cluster = read_ceph(folder)
-        if _print_of(cluster) == known:
-            return "read"
-        placed = place_all(cluster.osdmap)
-        found = usable(cluster, placed, FIGURES)
-        assert 0 <= found.free_bytes <= found.usable_bytes <= found.raw_bytes
-        for pool in cluster.osdmap.pools:
-            assert max_avail_bytes(cluster, pool) >= 0
-        return "read"
+        _plan(read_ceph(folder), known)
     except InputError as error:
-        assert error.problems
-        assert any(".json" in problem for problem in error.problems), (file, error.problems)
-        return error.problems[0]
+        problems = error.problems
+    else:
+        return "read"
+    assert any(".json" in problem for problem in problems), (file, problems)
+    return problems[0]
+
+
+def _plan(cluster: Cluster, known: bytes) -> None:
+    """Plan with a cluster that is not the sample's."""
+    if _print_of(cluster) == known:
+        return
+    found = usable(cluster, place_all(cluster.osdmap), FIGURES)
+    assert 0 <= found.free_bytes <= found.usable_bytes <= found.raw_bytes
+    for pool in cluster.osdmap.pools:
+        assert max_avail_bytes(cluster, pool) >= 0
 
 
 def _paths(value: object, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -90,11 +94,11 @@ def _changed(document: object, path: tuple[str | int, ...], value: object, drop:
     whole = deepcopy(document)
     inner = whole
     for key in path[:-1]:
-        inner = inner[key]  # type: ignore[index]
+        inner = inner[key]
     if drop:
-        del inner[path[-1]]  # type: ignore[attr-defined]
+        del inner[path[-1]]
     else:
-        inner[path[-1]] = value  # type: ignore[index]
+        inner[path[-1]] = value
     return whole
 
 
@@ -118,9 +122,8 @@ def test_a_strange_value_anywhere_is_read_or_refused(folder: Path, name: str) ->
     whole, known = path.read_bytes(), _print_of(read_ceph(folder))
     try:
         for at, where in enumerate(_paths(document)):
-            for value in (STRANGE[at % len(STRANGE)], STRANGE[(at + 4) % len(STRANGE)]):
-                path.write_text(json.dumps(_changed(document, where, value)))
-                _read_or_refused(folder, name, known)
+            path.write_text(json.dumps(_changed(document, where, STRANGE[at % len(STRANGE)])))
+            _read_or_refused(folder, name, known)
     finally:
         path.write_bytes(whole)
 

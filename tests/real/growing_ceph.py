@@ -15,6 +15,8 @@ from drivers.lab.ceph_local import LocalCluster
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "ceph-mgr", "ceph-authtool", "setpriv")
 OSDS, GROUPS = 5, 64
+CODED, CODED_GROUPS = "coded", 16
+"""A second pool, erasure-coded with two data shards and one coding shard."""
 CLEAN_S_MAX = 600
 SEEN_CLEAN = 4
 """Figures of PGs lag the map by up to two seconds: they count as clean when they were so often enough, one after the
@@ -29,7 +31,7 @@ for n in range(objects):
     size = 4 << 20 if n % 20 == 0 else draw.choice((4096, 8192, 16384, 32768))
     running.append(io.aio_write_full(f"rbd_data.1.{n:016x}", os.urandom(size)))
     if len(running) > 16: running.pop(0).wait_for_complete()
-for n in range(objects // 40):  # some groups' logs are trimmed, or longer than a new OSD catches up with
+for n in range(objects // 40 * int(sys.argv[4])):  # some logs are trimmed, some longer than a new OSD catches up with
     name = f"rbd_data.1.{n * 20 + 1:016x}"
     for _ in range(900 if n % 2 else 200):
         running.append(io.aio_write(name, b"again", 0))
@@ -57,12 +59,16 @@ class GrowingCeph:
     def ask(self, *words: str) -> Any:
         """Run a command of the ``ceph`` program and read its JSON."""
         command = ("ceph", "-c", str(self.conf), "--connect-timeout", "10", *words, "-f", "json")
-        return json.loads(subprocess.run(command, capture_output=True, timeout=60, check=True).stdout or "null")
+        said = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+        return json.loads(said) if said.strip() else None
 
     def fill(self, objects: int) -> None:
-        """Write objects of mostly small size, as users do."""
-        argv = ("/usr/bin/python3", "-I", "-c", SCRIPT, str(self.conf), POOL, str(objects))
-        subprocess.run(argv, check=True, timeout=300)
+        """Write objects of mostly small size, as users do: a fifth as many into the erasure-coded pool."""
+        self.ask("osd", "erasure-code-profile", "set", "two-one", "k=2", "m=1", "crush-failure-domain=host")
+        self.ask("osd", "pool", "create", CODED, str(CODED_GROUPS), str(CODED_GROUPS), "erasure", "two-one")
+        for pool, count in ((POOL, objects), (CODED, objects // 5)):
+            argv = ("/usr/bin/python3", "-I", "-c", SCRIPT, str(self.conf), pool, str(count), str(int(pool == POOL)))
+            subprocess.run(argv, check=True, timeout=300)
 
     def read_into(self, folder: Path) -> Path:
         """Write what an operator would hand to `twin plan` into a folder."""
@@ -98,7 +104,7 @@ class GrowingCeph:
         began, first, seen = monotonic(), 0.0, 0
         while monotonic() - began < CLEAN_S_MAX:
             states = {g["state_name"]: g["count"] for g in self.ask("status")["pgmap"]["pgs_by_state"]}
-            clean = states == {"active+clean": GROUPS} and monotonic() - began > 4
+            clean = states == {"active+clean": GROUPS + CODED_GROUPS} and monotonic() - began > 4
             first = first if clean and seen else monotonic() - began
             seen = seen + 1 if clean else 0
             if seen >= SEEN_CLEAN:

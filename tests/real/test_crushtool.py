@@ -32,32 +32,32 @@ class Case:
 
 
 CASES = {
-    "hosts": Case(Shape(levels=2, fan=FAN), 4_000),
-    "hosts, some out": Case(Shape(levels=2, fan=FAN), 4_000, 0.3),
-    "racks of equal disks": Case(Shape(levels=3, fan=FAN, weights="equal"), 5_000, sizes=(3, 11)),
-    "racks, mixed and zero weights": Case(Shape(levels=3, fan=FAN, weights="zero"), 5_000, 0.2),
-    "rows of racks": Case(Shape(levels=4, fan=ROWS), 3_000, 0.2),
-    "rows of racks, equal": Case(Shape(levels=4, fan=ROWS, weights="equal"), 3_000),
-    "two classes": Case(Shape(levels=3, fan=FAN, classes=("hdd", "ssd")), 5_000, 0.1),
+    "hosts": Case(Shape(levels=2, fan=FAN), 2_150),
+    "hosts, some out": Case(Shape(levels=2, fan=FAN), 2_150, 0.3),
+    "racks of equal disks": Case(Shape(levels=3, fan=FAN, weights="equal"), 2_750, sizes=(3, 11)),
+    "racks, mixed and zero weights": Case(Shape(levels=3, fan=FAN, weights="zero"), 2_750, 0.2),
+    "rows of racks": Case(Shape(levels=4, fan=ROWS), 1_600, 0.2),
+    "rows of racks, equal": Case(Shape(levels=4, fan=ROWS, weights="equal"), 1_600),
+    "two classes": Case(Shape(levels=3, fan=FAN, classes=("hdd", "ssd")), 2_750, 0.1),
     "three classes, zero weights": Case(
-        Shape(levels=4, fan=ROWS, weights="zero", classes=("hdd", "ssd", "nvme")), 2_000
+        Shape(levels=4, fan=ROWS, weights="zero", classes=("hdd", "ssd", "nvme")), 1_100
     ),
-    "choose_args": Case(Shape(levels=3, fan=FAN, choose_args=3), 3_000, 0.1),
-    "choose_args of one position": Case(Shape(levels=2, fan=FAN, choose_args=1), 3_000),
-    "tiny weights": Case(Shape(levels=3, fan=FAN, weights="tiny"), 4_000),
-    "an empty bucket, few tries": Case(Shape(levels=2, fan=FAN, empty=True, total_tries=4), 5_000, 0.4),
-    "hammer": Case(Shape(levels=3, fan=FAN, profile="hammer"), 4_000, 0.2),
-    "firefly with straws": Case(Shape(levels=3, fan=FAN, profile="firefly", algorithms=("straw",)), 3_000, 0.1),
+    "choose_args": Case(Shape(levels=3, fan=FAN, choose_args=3), 1_600, 0.1),
+    "choose_args of one position": Case(Shape(levels=2, fan=FAN, choose_args=1), 1_600),
+    "tiny weights": Case(Shape(levels=3, fan=FAN, weights="tiny"), 2_150),
+    "an empty bucket, few tries": Case(Shape(levels=2, fan=FAN, empty=True, total_tries=4), 2_750, 0.4),
+    "hammer": Case(Shape(levels=3, fan=FAN, profile="hammer"), 2_150, 0.2),
+    "firefly with straws": Case(Shape(levels=3, fan=FAN, profile="firefly", algorithms=("straw",)), 1_600, 0.1),
     "bobtail with straws of zero": Case(
-        Shape(levels=3, fan=FAN, profile="bobtail", weights="zero", algorithms=("straw",)), 2_000
+        Shape(levels=3, fan=FAN, profile="bobtail", weights="zero", algorithms=("straw",)), 1_100
     ),
-    "straws": Case(Shape(levels=3, fan=FAN, algorithms=("straw",)), 3_000, 0.1),
-    "lists": Case(Shape(levels=2, fan=FAN, algorithms=("list",)), 2_000, 0.1),
-    "trees": Case(Shape(levels=3, fan=FAN, algorithms=("tree",)), 2_000, 0.1),
-    "uniform": Case(Shape(levels=3, fan=FAN, algorithms=("uniform",)), 2_000, 0.1),
-    "all algorithms": Case(Shape(levels=3, fan=FAN, algorithms=ALGORITHMS), 2_000, 0.2),
-    "argonaut": Case(Shape(levels=3, fan=FAN, profile="argonaut", algorithms=("straw", "straw2")), 2_000, 0.2),
-    "argonaut, all algorithms": Case(Shape(levels=2, fan=FAN, profile="argonaut", algorithms=ALGORITHMS), 2_000, 0.2),
+    "straws": Case(Shape(levels=3, fan=FAN, algorithms=("straw",)), 1_600, 0.1),
+    "lists": Case(Shape(levels=2, fan=FAN, algorithms=("list",)), 1_100, 0.1),
+    "trees": Case(Shape(levels=3, fan=FAN, algorithms=("tree",)), 1_100, 0.1),
+    "uniform": Case(Shape(levels=3, fan=FAN, algorithms=("uniform",)), 1_100, 0.1),
+    "all algorithms": Case(Shape(levels=3, fan=FAN, algorithms=ALGORITHMS), 1_100, 0.2),
+    "argonaut": Case(Shape(levels=3, fan=FAN, profile="argonaut", algorithms=("straw", "straw2")), 1_100, 0.2),
+    "argonaut, all algorithms": Case(Shape(levels=2, fan=FAN, profile="argonaut", algorithms=ALGORITHMS), 1_100, 0.2),
 }
 SEEDS = {name: 1_000 + place for place, name in enumerate(CASES)}
 MAPPINGS_MIN = 1_000_000

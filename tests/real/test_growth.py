@@ -27,6 +27,10 @@ BUSY_FACTOR = 3
 """Recovery on a loaded machine may take this much longer than foreseen; more is a wrong forecast."""
 
 
+Ups = dict[tuple[int, int], list[int]]
+"""The up set of each group, by pool and number."""
+
+
 class Grown(NamedTuple):
     """A forecast, and what came true."""
 
@@ -35,8 +39,8 @@ class Grown(NamedTuple):
     movement: Movement
     recovery: Recovery
     after: Cluster
-    up_before: dict[int, list[int]]
-    up_after: dict[int, list[int]]
+    up_before: Ups
+    up_after: Ups
     took_s: float
 
 
@@ -57,10 +61,10 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grown]:
         yield Grown(before, forecast, movement, recovery, after, ups(folder / "before"), ups(folder / "after"), took_s)
 
 
-def ups(folder: Path) -> dict[int, list[int]]:
-    """The up set of each group, from the cluster's own `pg dump`."""
+def ups(folder: Path) -> Ups:
+    """The up sets from the cluster's own `pg dump`."""
     rows = json.loads((folder / "pg_dump.json").read_text("utf-8"))["pg_map"]["pg_stats"]
-    return {int(row["pgid"].split(".")[1], 16): row["up"] for row in rows}
+    return {(int(pool), int(pg, 16)): row["up"] for row in rows for pool, pg in [row["pgid"].split(".")]}
 
 
 def test_the_new_host_gets_the_ids_and_weights_that_ceph_gives_it(grown: Grown) -> None:
@@ -71,9 +75,12 @@ def test_the_new_host_gets_the_ids_and_weights_that_ceph_gives_it(grown: Grown) 
 
 
 def test_every_group_lands_where_it_was_foreseen(grown: Grown) -> None:
-    pool = grown.forecast.osdmap.pools[0].id
-    foreseen = grown.movement.placed_after[pool].up.tolist()
-    assert {pg: [osd for osd in row if osd != NONE] for pg, row in enumerate(foreseen)} == grown.up_after
+    foreseen = {
+        (pool, pg): [osd for osd in row if osd != NONE]
+        for pool, placed in grown.movement.placed_after.items()
+        for pg, row in enumerate(placed.up.tolist())
+    }
+    assert foreseen == grown.up_after
 
 
 def test_every_osd_has_as_many_groups_as_foreseen(grown: Grown) -> None:
@@ -81,10 +88,19 @@ def test_every_osd_has_as_many_groups_as_foreseen(grown: Grown) -> None:
 
 
 def test_as_many_shards_and_bytes_moved_as_foreseen(grown: Grown) -> None:
-    came = {pg: set(up) - set(grown.up_before[pg]) for pg, up in grown.up_after.items()}
-    use = grown.after.uses[0]
-    assert grown.movement.shards_moved == sum(map(len, came.values()))
-    assert grown.movement.bytes_moved == sum(int(use.pg_bytes[pg]) * len(new) for pg, new in came.items())
+    shards = size = 0
+    uses = {use.pool: use for use in grown.after.uses}
+    for pool in grown.after.osdmap.pools:
+        for pg in range(pool.pg_num):
+            old, new = grown.up_before[pool.id, pg], grown.up_after[pool.id, pg]
+            if pool.kind == "erasure":
+                came = sum(1 for was, osd in zip(old, new, strict=True) if was != osd)
+            else:
+                came = len(set(new) - set(old))
+            shards += came
+            size += came * -(-int(uses[pool.id].pg_bytes[pg]) // pool.data_shards)
+    assert {pool.kind for pool in grown.after.osdmap.pools} == {"replicated", "erasure"}
+    assert (grown.movement.shards_moved, grown.movement.bytes_moved) == (shards, size)
     assert grown.movement.shards_moved >= grown.movement.shards_ideal > 0
 
 
@@ -99,9 +115,10 @@ def test_recovery_takes_about_as_long_as_foreseen(grown: Grown) -> None:
 
 
 def test_max_avail_after_the_growth_is_about_what_was_foreseen(grown: Grown) -> None:
-    pool = grown.forecast.osdmap.pools[0]
     then = settled(grown.before, grown.movement.placed_before, grown.forecast, grown.movement.placed_after)
-    foreseen, told = max_avail_bytes(then, pool), grown.after.uses[0].max_avail_bytes
-    assert told is not None
-    print(f"MAX AVAIL: foreseen {foreseen / 1e9:.3f} GB, told {told / 1e9:.3f} GB")
-    assert np.isclose(foreseen, told, rtol=0.05)
+    told = {use.pool: use.max_avail_bytes for use in grown.after.uses}
+    for pool in grown.forecast.osdmap.pools:
+        foreseen, real = max_avail_bytes(then, pool), told[pool.id]
+        assert real is not None
+        print(f"MAX AVAIL of {pool.name}: foreseen {foreseen / 1e9:.3f} GB, told {real / 1e9:.3f} GB")
+        assert np.isclose(foreseen, real, rtol=0.05)

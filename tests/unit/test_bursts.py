@@ -96,6 +96,13 @@ def test_affinity_is_high_in_one_rack_low_where_it_is_avoided_and_one_half_for_o
     assert rack_affinity(np.asarray([3]), rack_of) == 0.5
 
 
+def test_affinity_is_exact_where_it_can_be_counted() -> None:
+    """Of six nodes in racks of two, three hold a pair with chance 12 / 20; both ways of drawing bursts find it."""
+    rack_of = np.asarray([0, 0, 1, 1, 2, 2])
+    assert rack_affinity(np.asarray([0, 1, 2]), rack_of, 40_000) == pytest.approx(0.4 + 0.3, abs=0.01)
+    assert rack_affinity(np.asarray([0, 1]), rack_of, 40_000) == pytest.approx(0.8 + 0.1, abs=0.01)
+
+
 def test_failures_a_window_apart_are_one_burst_and_longer_apart_two() -> None:
     start_ms = np.asarray([0, 120_000, 240_000, 360_001])
     node = np.asarray([1, 2, 1, 3])

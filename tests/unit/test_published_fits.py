@@ -11,6 +11,7 @@ from twin.failures import backblaze
 from twin.failures.bulk import uniforms
 from twin.failures.components import COMPONENTS, ford_disk
 from twin.failures.distributions import YEAR_H, Distribution, Exponential, mean_h, quantile, survival
+from twin.failures.fits import FITS as FITS_OF_REPLAYS
 from twin.failures.likelihood import FAMILIES, Family, Parametric, fit
 from twin.failures.outage import CAUSES, Cause
 from twin.failures.published import (
@@ -57,6 +58,13 @@ def test_all_thirty_six_rows_are_restated_as_they_were_published() -> None:
 
 def _family(name: str) -> Family:
     return next(family for family in FAMILIES if family == name)
+
+
+@pytest.mark.parametrize("name", FITS_OF_REPLAYS)
+def test_replayed_traces_are_generated_from_the_same_figures(name: str) -> None:
+    told = FITS_OF_REPLAYS[name]
+    assert parameters(fta(name, "weibull").up) == [told.up_shape, told.up_scale]
+    assert parameters(fta(name, "lognormal").down) == [told.down_mu, told.down_sigma]
 
 
 @pytest.mark.parametrize("cause", CAUSES)

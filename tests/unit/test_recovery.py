@@ -7,12 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.unit.test_movement import cluster, placed
+from tests.unit.small_cluster import cluster, placed
 from twin.capacity.cluster import Cluster, Host
 from twin.capacity.movement import move
 from twin.capacity.recovery import Recovery, recover
 from twin.capacity.recovery_settings import Kind, RecoverySettings
 from twin.crush.map import NONE
+from twin.crush.pools import Placed
 
 QUICK = RecoverySettings(
     osd_recovery_sleep_hdd=0.0, object_ms_hdd=0.0, peering_ms=0, pg_recovery_ms=0, mon_osd_down_out_interval=0
@@ -149,8 +150,8 @@ def test_empty_groups_take_only_their_peering() -> None:
         ),
     )
     moved = move(empty, empty, placed((0, 1, 2)), placed((0, 1, 3)))
-    settings = msgspec.structs.replace(QUICK, pg_recovery_ms=50)
-    assert recover(empty, empty, moved, settings).recovery_ms == 50
+    settings = msgspec.structs.replace(QUICK, pg_recovery_ms=50, peering_ms=700)
+    assert recover(empty, empty, moved, settings).recovery_ms == 700
 
 
 def test_the_same_movement_is_foreseen_the_same_every_time() -> None:
@@ -183,3 +184,40 @@ def test_a_real_cluster_took_about_as_long(name: str) -> None:
     took = recover(before, after, move(before, after, placed(*ups), placed(*thens)))
     assert took.recovery_ms == pytest.approx(1_000 * run["took_s"], rel=0.15)
     assert 0.9 * took.low_ms < 1_000 * run["took_s"] < 1.1 * took.high_ms
+
+
+def test_what_is_left_goes_faster_once_others_have_finished() -> None:
+    """3 GB and 9 GB through one port of 1 Gbit/s: both at half of it for 48 s, then 6 GB at 9 ns a byte."""
+    small = heavy(cluster(8, 2), 0, "nvme", 1_000)
+    use = msgspec.structs.replace(small.uses[0], pg_bytes=np.array([3_000_000_000, 9_000_000_000]))
+    small = msgspec.structs.replace(small, uses=(use,))
+    moved = move(small, small, placed((0, 1, 2), (3, 4, 5)), placed((0, 1, 6), (3, 4, 6)))
+    took = recover(small, small, moved, msgspec.structs.replace(QUICK, object_ms_nvme=0.0, osd_max_backfills=2))
+    assert took.recovery_ms == pytest.approx(48_000 + 54_000, rel=0.01)
+
+
+def first_done(logs: tuple[int, ...], then: dict[int, Placed], down: tuple[int, ...]) -> float:
+    """When the degraded one of seven groups that share their driver is whole again, as part of the whole time."""
+    before, after = cluster(12, 7), cluster(12, 7, down=down)
+    starts = np.array(logs)
+    use = msgspec.structs.replace(before.uses[0], pg_log_start=starts, pg_version=np.full(7, 30))
+    before = msgspec.structs.replace(before, uses=(use,))
+    slow = msgspec.structs.replace(QUICK, osd_recovery_sleep_hdd=0.1)
+    moved = move(before, after, placed(*[(0, 1, 2)] * 6, (0, 1, 11)), then)
+    latest = 0.0
+    for seed in range(8):
+        took = recover(before, after, moved, slow, seed)
+        whole = took.timeline["t_ms"][took.timeline["pgs_degraded"].astype(int) == 0]
+        latest = max(latest, float(whole[0]) / took.recovery_ms)
+    return latest
+
+
+def test_degraded_groups_do_not_wait_for_misplaced_ones() -> None:
+    """One is running when the others begin to wait; the degraded one comes first, or second."""
+    then = placed(*[(0, 1, 3)] * 6, (0, 1, 4))
+    assert first_done((9,) * 7, then, (11,)) < 2.5 / 7
+
+
+def test_recovery_by_the_log_comes_before_backfill() -> None:
+    then = placed(*[(0, 1, 3)] * 6, (0, 1, 4))
+    assert first_done((9, 9, 9, 9, 9, 9, 0), then, ()) < 2.5 / 7

@@ -139,6 +139,7 @@ def test_every_size_has_a_row_and_every_row_its_cold_start(found: Scaling) -> No
     assert [row.cold_start.nodes for row in found.rows if row.cold_start] == [5, 6, 12]
     assert found.rows[-1].delivered == pytest.approx(12, rel=0.01)
     assert found.rows[-1].usable_bytes > found.rows[0].usable_bytes
+    assert all(row.usable_placed_bytes and row.usable_placed_bytes < 12 * 8e12 * 0.85 / 3 for row in found.rows)
 
 
 def test_the_words_name_what_grows(found: Scaling) -> None:
@@ -166,7 +167,7 @@ def planted(change: Callable[[Sample], dict[str, Any]]) -> Scaling:
         for size in SIZES
         for sized in (msgspec.structs.replace(one, nodes=size),)
     }
-    return summed_up(samples, {}, plan)
+    return summed_up(samples, {}, plan, {})
 
 
 def test_a_planted_bend_of_joins_is_red() -> None:

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from core.ids import ServiceName
+from core.ensemble import plan
+from core.ids import NodeId, ServiceName
 from core.specs import ServiceSpec
 from twin.failures.renewal import NONE, Outages, union
 from twin.years.measured import PROVEN, SILENT
-from twin.years.singletons import Failover, SingletonYears, singleton_years
+from twin.years.singletons import Failover, SingletonYears, singleton_years, specs_of, voters_of
 from twin.years.site import regular
 from twin.years.timeline import KINDS, Timeline
 
@@ -75,6 +76,15 @@ def test_an_outage_at_the_end_is_cut_off_there() -> None:
     first = holder(5)
     found = follow(5, (first, END_MS - 300, END_MS + 5_000))
     assert (found.failovers, found.away_ms) == (1, 300)
+
+
+def test_the_voters_are_those_that_the_core_would_choose_of_all_nodes() -> None:
+    specs = specs_of(regular(300, 1, nodes_per_rack=10, racks_per_pdu=8))
+    voters: tuple[NodeId, ...] = (specs[0].id,)
+    for _ in range(2):
+        voters += plan(voters, {spec.id: spec.power_domain for spec in specs}, (), 5).joining
+    assert voters_of(specs) == voters
+    assert len({spec.power_domain for spec in specs if spec.id in voters}) == 4
 
 
 @pytest.mark.parametrize("failover", [SILENT, PROVEN])

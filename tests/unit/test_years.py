@@ -29,7 +29,7 @@ def component(up: Distribution, down: Distribution, ages_years: float = 0.0) -> 
 
 @cache
 def year(nodes: int = 300, seed: int = 1) -> SiteYears:
-    return site_years(nodes, 4, 1.0, seed=seed)
+    return site_years(nodes=nodes, disks=4, seed=seed)
 
 
 # --- renewal processes
@@ -271,7 +271,7 @@ def test_chunks_and_days_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) ->
     whole = year().storage
     assert whole is not None
     monkeypatch.setattr("twin.years.storage.CHUNK_SPANS", 10_000)
-    parts = site_years(300, 4, 1.0, seed=1).storage
+    parts = site_years(nodes=300, disks=4, seed=1).storage
     assert parts is not None
     assert (parts.degraded_ms, parts.inactive_ms, parts.any_inactive_ms) == (
         whole.degraded_ms,
@@ -289,7 +289,7 @@ def test_independent_exponential_nodes_give_the_closed_form_of_groups() -> None:
     site = regular(nodes, 1, correlated=False)
     frail = component(Exponential(mean_up_h), Exponential(mean_down_h))
     site = msgspec.structs.replace(site, node=frail, disk=None)
-    pool = Pool(placement=scatter(4_000, 3, site.disk_node, site.rack_of, 1), min_size=2, out_after_ms=YEAR_MS)
+    pool = Pool(placement=scatter(1_500, 3, site.disk_node, site.rack_of, 1), min_size=2, out_after_ms=YEAR_MS)
     held = storage_years(site, simulate(site, YEAR_MS, 4), pool)
     q = mean_down_h / (mean_up_h + mean_down_h)
     whole = held.groups * held.duration_ms
@@ -298,7 +298,8 @@ def test_independent_exponential_nodes_give_the_closed_form_of_groups() -> None:
 
 
 def test_independence_lies_about_groups_that_stand_still() -> None:
-    together, apart = (site_years(2_000, 2, 2.0, seed=3, correlated=correlated).storage for correlated in (True, False))
+    both = (site_years(nodes=2_000, disks=2, years=2.0, seed=3, correlated=correlated) for correlated in (True, False))
+    together, apart = (years.storage for years in both)
     assert together is not None
     assert apart is not None
     assert together.inactive_ms > 10 * max(1, apart.inactive_ms)
@@ -311,7 +312,7 @@ def test_independence_lies_about_groups_that_stand_still() -> None:
 def test_copies_lie_apart_as_far_as_the_site_allows(nodes: int, disks: int, size: int) -> None:
     site = regular(nodes, disks)
     laid = scatter(2_000, size, site.disk_node, site.rack_of, 1)
-    racks = len(site.pdu_of)
+    racks = site.racks
     domain = (
         site.rack_of[site.disk_node] if racks > size else site.disk_node if nodes >= size else np.arange(site.disks)
     )
@@ -336,6 +337,19 @@ def test_the_site_refuses_what_it_is_not_made_for() -> None:
         "nodes in a rack",
     ]
     with pytest.raises(InputError, match="years: -1: allowed"):
-        site_years(10, 1, -1)
+        site_years(nodes=10, disks=1, years=-1)
     with pytest.raises(InputError, match="1 <= needed <= min_size <= size"):
-        site_years(10, 1, 1, size=2, min_size=3)
+        site_years(nodes=10, disks=1, size=2, min_size=3)
+
+
+def test_nodes_of_one_rack_may_hang_on_different_power_units() -> None:
+    site = msgspec.structs.replace(
+        regular(6, 1), pdu_of=np.asarray([0, 1, 0, 1, 0, 1]), node=None, rack=None, bursts=None
+    )
+    timeline = simulate(site, 50 * YEAR_MS, 1)
+    pdu, down = timeline.by_kind["pdu"], timeline.node_down
+    assert len(pdu.component) > 10
+    for unit in (0, 1):
+        starts = sorted(pdu.start_ms[pdu.component == unit].tolist())
+        for node in range(unit, 6, 2):
+            assert sorted(down.start_ms[down.component == node].tolist()) == starts

@@ -14,8 +14,10 @@ from twin.capacity.cluster import Cluster, Host, Osd, PoolUse
 from twin.capacity.tree import host_of_osds, tree_of
 from twin.crush.compile import compile_map
 from twin.crush.map import CrushMap
+from twin.crush.mapping import map_inputs
 from twin.crush.osdmap import OsdMap, Pool
 from twin.crush.osdmap_json import osdmap_from_json
+from twin.crush.pools import choose_args_of, placement_seeds, reweights
 
 PGS_MAX = 1 << 20
 
@@ -61,14 +63,17 @@ def read_ceph(folder: Path) -> Cluster:
 
 def _check_tree(dump: Document, document: Document, osdmap: OsdMap) -> None:
     """Refuse a map that nothing can be placed by. Raises: InputError that names its file."""
-    try:
-        compile_map(osdmap.crush)
-    except InputError as error:
-        raise InputError([f"{document.path}: {problem}" for problem in error.problems]) from None
     rules = {rule.id for rule in osdmap.crush.rules}
     for index, pool in enumerate(osdmap.pools):
         if pool.rule not in rules:
             raise dump.fail(f"pools[{index}].crush_rule = {pool.rule}: {document.path.name} has no such rule")
+    try:
+        compiled = compile_map(osdmap.crush)
+        for pool in osdmap.pools:
+            seed = placement_seeds(pool)[:1]
+            map_inputs(compiled, pool.rule, seed, pool.size, reweights(osdmap), choose_args_of(osdmap.crush, pool.id))
+    except InputError as error:
+        raise InputError([f"{document.path}: {problem}" for problem in error.problems]) from None
 
 
 def _hosts(crush: CrushMap, homes: Mapping[int, str]) -> tuple[Host, ...]:
@@ -110,8 +115,8 @@ def _osds(
             raise document.fail(
                 f"nodes[{index}].id = {node.id}: no such OSD in the CRUSH map; is it of another cluster?"
             )
-        if node.id in rows:
-            raise document.fail(f"nodes[{index}].id = {node.id}: is there twice")
+        if rows.get(node.id, node) != node:  # under two roots an OSD is there twice, the same
+            raise document.fail(f"nodes[{index}].id = {node.id}: is there twice, and not the same")
         rows[node.id] = node
     classes = {device.id: device.device_class for device in osdmap.crush.devices}
     states = {state.id: state for state in osdmap.osds}

@@ -59,6 +59,7 @@ def worst_loss(cluster: Cluster, placed: Placements, kind: Domain, figures: Assu
     at = int(np.argmax(filled)) if filled.size else 0
     limit = ratio_of(cluster.osdmap, figures.word("limit_after_loss"))
     fullest = float(filled[at]) if filled.size else 0.0
+    left = len(loss.osds) < len(cluster.osds)
     return LossReport(
         kind=kind,
         name=name,
@@ -72,8 +73,8 @@ def worst_loss(cluster: Cluster, placed: Placements, kind: Domain, figures: Assu
         shards_moved=movement.shards_moved,
         bytes_to_recover=movement.bytes_moved,
         recovery_ms=recovery.recovery_ms,
-        fits=fullest <= limit and not loss.short,
-        fullest_osd=cluster.osds[at].id if filled.size else None,
+        fits=fullest <= limit and not loss.short and not loss.gone,
+        fullest_osd=cluster.osds[at].id if left else None,
         fullest_ratio=fullest,
         limit_ratio=limit,
         movement=movement,

@@ -228,7 +228,7 @@ def _counted(
         Left(
             name="fragmentation",
             amount=fit.vms,
-            why=f"what is left on a node is too little for one more ({names}); {fit.binding} binds",
+            why=f"what is left on a node is too little for one more ({names}); {fit.binding} is the limit",
             source=f"computed: packing of {mix.name}, policy {fit.policy}",
             change=("vm_cores", "vm_memory_gib"),
         ),

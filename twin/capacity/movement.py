@@ -9,7 +9,9 @@ import numpy.typing as npt
 from twin.capacity.cluster import Cluster
 from twin.capacity.fill import place_all
 from twin.capacity.moves import Groups, Moves, all_groups, all_moves, of_pool, shard_bytes
+from twin.crush.delta import place_again, pool_baseline
 from twin.crush.map import NONE
+from twin.crush.osdmap import OsdMap
 from twin.crush.pools import Placed
 from twin.table import Table
 
@@ -69,11 +71,11 @@ def move(
 ) -> Movement:
     """Compare two placements of the same pools. ``emptied``: OSDs that stay but whose disk is new.
 
-    Placements that the caller has are used as they are; others are computed. A replicated pool's copies are compared as
+    Placements that the caller has are used as they are; without any, the second one is computed from what differs
+    between the maps (``twin.crush.delta``), not anew. A replicated pool's copies are compared as
     sets (one that only changes its rank does not move), an erasure-coded pool's shards by position.
     """
-    first = dict(placed_before) if placed_before is not None else place_all(before.osdmap)
-    second = dict(placed_after) if placed_after is not None else place_all(after.osdmap)
+    first, second = _placements(before.osdmap, after.osdmap, placed_before, placed_after)
     uses = {use.pool: use for use in before.uses}
     alive = {osd.id for osd in after.osdmap.osds if osd.up} - set(emptied)
     kept = np.array(sorted(alive), np.int64)
@@ -98,10 +100,24 @@ def move(
         pgs_changed=len(np.unique(moves.pool * (1 << 32) + moves.pg)),
         pgs_at_min_size=int((less & (groups.serving_first == groups.min_size)).sum()),
         pgs_under_min_size=int((less & (groups.serving_first < groups.min_size)).sum()),
-        pgs_lost=int((groups.whole < groups.needed).sum()),
+        pgs_lost=int(((groups.survivors < groups.needed) & (groups.whole_before >= groups.needed)).sum()),
         shards_degraded=int(moves.degraded.sum()),
         shards_misplaced=int((~moves.degraded).sum()),
         osds_lost=tuple(sorted({osd.id for osd in before.osdmap.osds if osd.up} - alive)),
+    )
+
+
+def _placements(
+    before: OsdMap, after: OsdMap, first: Mapping[int, Placed] | None, second: Mapping[int, Placed] | None
+) -> tuple[dict[int, Placed], dict[int, Placed]]:
+    """Both placements of every pool."""
+    if first is None and second is None:
+        bases = {pool.id: pool_baseline(before, pool.id) for pool in before.pools}
+        again = {pool.id: place_again(bases[pool.id], after) for pool in after.pools if pool.id in bases}
+        return {pool: base.placed for pool, base in bases.items()}, again
+    return (
+        dict(first) if first is not None else place_all(before),
+        dict(second) if second is not None else place_all(after),
     )
 
 

@@ -41,6 +41,7 @@ class Groups(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     ``whole``: complete copies or shards from the moment of the change until its recovery has finished;
     ``whole_before`` and ``whole_after``: at other times; ``needed``: what reading takes (1, or the data shards).
+    ``survivors``: copies or shards that still exist, also on OSDs that the PG leaves.
     ``serving``: how many OSDs of the PG take part in its IO while it recovers (its acting set, which Ceph compares with
     min_size; OSDs that recover by the log are members); ``serving_first``: right after the change, as long as lost OSDs
     are waited for. ``by_log``: the PG's log reaches back to its birth, so that Ceph recovers by it instead of
@@ -49,12 +50,14 @@ class Groups(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     pool: Ints
     pg: Ints
+    objects: Ints
     size: Ints
     min_size: Ints
     needed: Ints
     whole_before: Ints
     whole: Ints
     whole_after: Ints
+    survivors: Ints
     serving: Ints
     serving_first: Ints
     by_log: Flags
@@ -95,12 +98,14 @@ def all_groups(parts: Sequence[Groups]) -> Groups:
     return Groups(
         pool=_ints([part.pool for part in parts]),
         pg=_ints([part.pg for part in parts]),
+        objects=_ints([part.objects for part in parts]),
         size=_ints([part.size for part in parts]),
         min_size=_ints([part.min_size for part in parts]),
         needed=_ints([part.needed for part in parts]),
         whole_before=_ints([part.whole_before for part in parts]),
         whole=_ints([part.whole for part in parts]),
         whole_after=_ints([part.whole_after for part in parts]),
+        survivors=_ints([part.survivors for part in parts]),
         serving=_ints([part.serving for part in parts]),
         serving_first=_ints([part.serving_first for part in parts]),
         by_log=_flags([part.by_log for part in parts]),
@@ -136,20 +141,23 @@ def of_pool(
         degraded=by_log[rows] | ~source_safe[rows, columns],
     )
     before = (first.up[:groups_both] != NONE).sum(axis=1)
-    serving = np.where(by_log, _serving_by_log(pool, comes, new, use), old_safe.sum(axis=1))
+    survivors = old_safe.sum(axis=1)
+    serving = np.where(by_log, _serving_by_log(pool, comes, new, use), survivors)
     pgs = np.nonzero(changed | (whole < before))[0]
     full = np.full(len(pgs), 1, np.int64)
     groups = Groups(
         pool=full * pool.id,
         pg=pgs.astype(np.int64),
+        objects=objects[pgs],
         size=full * pool.size,
         min_size=full * pool.min_size,
         needed=full * pool.data_shards,
         whole_before=before[pgs],
         whole=whole[pgs],
         whole_after=(new != NONE).sum(axis=1)[pgs],
+        survivors=survivors[pgs],
         serving=serving[pgs],
-        serving_first=np.where(old_safe.sum(axis=1) < before, old_safe.sum(axis=1), serving)[pgs],
+        serving_first=np.where(survivors < before, survivors, serving)[pgs],
         by_log=by_log[pgs],
         driver=_drivers(old, old_safe, second.primary[:groups_both].astype(np.int64), by_log, use)[pgs],
     )
@@ -183,7 +191,7 @@ def _logged(pool: Pool, use: PoolUse | None) -> Flags:
     """Which PGs have a log that reaches back to their birth; unknown counts as no (ten thousand writes trim it)."""
     if use is None or use.pg_log_start is None or use.pg_version is None:
         return np.zeros(pool.pg_num, np.bool_)
-    return np.asarray((use.pg_log_start == 0) & (use.pg_version > 0), np.bool_)
+    return np.asarray(use.pg_log_start == 0, np.bool_)
 
 
 ASYNC_ENTRIES = 100

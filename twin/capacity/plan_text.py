@@ -238,6 +238,7 @@ def _loss(loss: LossReport, paint: Paint) -> list[str]:
     verdict = paint.good("fits") if loss.fits else paint.bad("does not fit")
     heal = f"{size(loss.bytes_to_recover)} to make again, {took(loss.recovery_ms)}; {verdict}"
     full = f"osd.{loss.fullest_osd} ends at {100 * loss.fullest_ratio:.1f} % of {100 * loss.limit_ratio:.0f} %"
+    full = full if loss.fullest_osd is not None else "no OSD is left"
     lines.append(f"  healing {heal}: {full}")
     return lines + [paint.dim(line) for note in loss.notes for line in _wrapped(f"  {note}", "  ")]
 

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from core.errors import InputError
-from formats.hardware import DiskKind, Server
+from formats.hardware import DiskKind, RackFile, Server
 from formats.rack import load_rack
 from twin.capacity.assumptions import Assumptions, default_assumptions
 from twin.capacity.cluster import Cluster, Host, Osd, PoolUse, Spare
@@ -31,8 +31,15 @@ def cluster_of(path: Path, assumptions: Assumptions | None = None) -> Cluster:
 
     Raises: InputError if the file is none, has no osd disk, or its pool cannot be placed at all.
     """
+    return cluster_of_rack(load_rack(path), path, assumptions)
+
+
+def cluster_of_rack(rack: RackFile, path: Path, assumptions: Assumptions | None = None) -> Cluster:
+    """The same for a rack that has been read, or made up, already; ``path`` is for messages.
+
+    Raises: InputError if it has no osd disk, or its pool cannot be placed at all.
+    """
     figures = assumptions or default_assumptions()
-    rack = load_rack(path)
     servers = [server for server in rack.nodes if server.plugged]
     osds = _osds(servers)
     if not osds:

@@ -11,10 +11,12 @@ from twin.capacity.movement import Movement
 from twin.capacity.recovery_jobs import Job, Resources, jobs_of, resources_of
 from twin.capacity.recovery_run import Course, run
 from twin.capacity.recovery_settings import RecoverySettings
+from twin.crush.pools import NOBODY
 from twin.streams import Stream
 from twin.table import Table
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 POINTS = 120
 """How many moments a timeline has at most, the waiting before it apart."""
@@ -77,14 +79,14 @@ def recover(
     chosen = settings or RecoverySettings()
     resources = resources_of(before, after, chosen)
     jobs = jobs_of(before, after, movement, chosen, resources)
-    course, times_ms = _courses(jobs, resources, chosen, seed)
+    course, times_ms = _courses(jobs, resources, chosen, seed, movement.shards_moved > 0)
     up_after = {osd.id for osd in after.osdmap.osds if osd.up}
     lost = any(osd not in up_after for osd in movement.osds_lost)
-    wait_ms = 1_000 * chosen.mon_osd_down_out_interval if lost and jobs else 0
+    wait_ms = 1_000 * chosen.mon_osd_down_out_interval if lost and movement.shards_moved else 0
     busy = _busy(jobs, course, resources)
     part = busy[: resources.disks][busy[: resources.disks].any(axis=1)]
     groups = movement.groups
-    driven = np.zeros(len(groups.pg), np.bool_)
+    driven = _empty(movement)
     driven[[job.index for job in jobs]] = True
     return Recovery(
         recovery_ms=times_ms[len(times_ms) // 2],
@@ -101,7 +103,7 @@ def recover(
 
 
 def _courses(
-    jobs: list[Job], resources: Resources, settings: RecoverySettings, seed: int
+    jobs: list[Job], resources: Resources, settings: RecoverySettings, seed: int, moving: bool
 ) -> tuple[Course, tuple[int, ...]]:
     """The course of median length, and the lengths of all in milliseconds, the shortest first."""
     stream = Stream(seed, "recovery/order")
@@ -111,8 +113,13 @@ def _courses(
         for _ in range(count if jobs else 1)
     ]
     courses.sort(key=lambda course: course.end_s)
-    lead_ms = settings.peering_ms if jobs else 0
+    lead_ms = settings.peering_ms if moving else 0
     return courses[len(courses) // 2], tuple(lead_ms + math.ceil(course.end_s * 1_000) for course in courses)
+
+
+def _empty(movement: Movement) -> Flags:
+    """Which groups have nothing to recover, and an OSD that says so."""
+    return np.asarray((movement.groups.objects == 0) & (movement.groups.driver != NOBODY), np.bool_)
 
 
 def _grid(course: Course) -> Floats:
@@ -162,17 +169,18 @@ def _timeline(
     groups = movement.groups
     size = np.array([job.size_bytes for job in jobs], np.float64)
     shards = np.array([job.shards for job in jobs], np.float64)
+    empty = _empty(movement)
     at_job = np.full(len(groups.pg), -1)
     at_job[[job.index for job in jobs]] = np.arange(len(jobs))
     rows: list[tuple[float, ...]] = []
     grid = _grid(course) if jobs else np.zeros(1)
-    lead_ms = wait_ms + (peering_ms if jobs else 0)
+    lead_ms = wait_ms + (peering_ms if movement.shards_moved else 0)
     moments = [(0.0, -1.0), *((lead_ms - 1.0, -1.0) for _ in range(1 if lead_ms > 1 else 0))]
     moments += [(lead_ms + at * 1_000, at) for at in grid.tolist()]
     for number, (at_ms, at) in enumerate(moments):
         progress = _progress(course, at) if jobs else np.zeros(0)
         ended = course.ended_s <= at
-        done = np.where(at_job >= 0, np.append(ended, False)[at_job], False)
+        done = np.where(at_job >= 0, np.append(ended, False)[at_job], empty & (at >= 0))
         whole = np.where(done, groups.whole_after, groups.whole)
         serving = np.where(done, groups.whole_after, groups.serving if at >= 0 else groups.serving_first)
         less = serving < groups.whole_before

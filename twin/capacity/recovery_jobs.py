@@ -83,7 +83,10 @@ def resources_of(before: Cluster, after: Cluster, settings: RecoverySettings) ->
 def jobs_of(
     before: Cluster, after: Cluster, movement: Movement, settings: RecoverySettings, resources: Resources
 ) -> list[Job]:
-    """Make a job of each PG with shards to move that some OSD can drive, in order of the movement's groups."""
+    """Make a job of each PG with objects to move that some OSD can drive, in order of the movement's groups.
+
+    A PG without objects needs no recovery: it is whole as soon as it has peered.
+    """
     of_group: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     moves = movement.moves
     for row, key in enumerate(zip(moves.pool.tolist(), moves.pg.tolist(), strict=True)):
@@ -92,7 +95,7 @@ def jobs_of(
     found = []
     groups = movement.groups
     for index, key in enumerate(zip(groups.pool.tolist(), groups.pg.tolist(), strict=True)):
-        if key in of_group and groups.driver[index] != NOBODY:
+        if key in of_group and groups.driver[index] != NOBODY and groups.objects[index] > 0:
             found.append(_job(index, of_group[key], movement, costs))
     return found
 
@@ -139,7 +142,7 @@ def _job(index: int, rows: Sequence[int], movement: Movement, costs: _Costs) -> 
     by_log = bool(groups.by_log[index])
     objects = int(moves.objects[rows[0]])
     loads: dict[int, float] = {}
-    took = _way(index, rows, movement, costs, loads) if objects else 0.0
+    took = _way(index, rows, movement, costs, loads)
     sleep = settings.sleep_s(costs.kind[driver])
     active = settings.max_active(costs.kind[driver])
     loads[costs.resources.starts_from + costs.place[driver]] = max(sleep, took / active)

@@ -52,6 +52,7 @@ def usable(cluster: Cluster, placed: Placements, figures: Assumptions, survive: 
     rooms = [_room(cluster, placed, group, losses, figures) for group in found]
     total = _sum([room for room, _, _ in rooms])
     short = {loss.name: loss.short for loss in losses if loss.short}
+    gone = {loss.name: loss.gone for loss in losses if loss.gone}
     fullest = min(((free, osd) for _, (free, osd), _ in rooms), default=(0.0, None))[1]
     worst = min(((free, name) for _, _, (free, name) in rooms if name), default=(0.0, None))[1]
     steps = bytes_waterfall(cluster, figures, total, kind, fullest, worst, bool(short))
@@ -66,7 +67,7 @@ def usable(cluster: Cluster, placed: Placements, figures: Assumptions, survive: 
         heals=not short,
         losses=len(tried),
         losses_all=count,
-        warnings=_warnings(found, kind, short, len(tried), count),
+        warnings=_warnings(found, kind, short, gone, len(tried), count),
     )
 
 
@@ -89,6 +90,8 @@ def _room(
     after = ratio_of(cluster.osdmap, figures.word("limit_after_loss"))
     for loss in losses:
         left, _ = _until(size * after, loss.used, growth_rates(cluster, loss.placed, group, amplified))
+        if loss.gone:
+            left = -stored
         kept = min(kept, left)
         if left < least:
             least, worst = left, loss.name
@@ -116,12 +119,18 @@ def _sum(rooms: Sequence[Room]) -> Room:
 
 
 def _warnings(
-    found: Sequence[Group], kind: Domain | None, short: dict[str, int], tried: int, count: int
+    found: Sequence[Group], kind: Domain | None, short: dict[str, int], gone: dict[str, int], tried: int, count: int
 ) -> tuple[str, ...]:
     said = []
     if not found:
         said.append("no pool has a place on any OSD: nothing is usable")
-    if short:
+    if gone:
+        name, groups_gone = max(gone.items(), key=lambda item: (item[1], item[0]))
+        said.append(
+            f"{groups_gone} PGs have every replica (or too many shards) in {kind} {name}: what is stored does not "
+            "survive its loss for sure, so nothing counts as usable"
+        )
+    elif short:
         name, groups_short = max(short.items(), key=lambda item: (item[1], item[0]))
         said.append(
             f"after the loss of {kind} {name}, {groups_short} PGs find no full set of places again: too few failure "

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from core.errors import InputError
 from twin.crush.compile import ALGORITHMS, Compiled
-from twin.crush.hashing import hash3
 from twin.crush.logarithm import negative_logs
 from twin.crush.map import NONE, Choose, Emit, Rule, Set, Take, Tunables, Unsupported
 from twin.crush.mapping import map_inputs
@@ -31,8 +30,6 @@ _WARM_S, _CACHED_S, _COLD_S = 0.002, 1.5, 30.0
 """NumPy time from which numba pays: already loaded, to be loaded, to be compiled first (about 20 s)."""
 _LANES = 8
 _NOTES_EACH = 4
-_BLOCK = 1 << 14
-"""Draws that are hashed together in NumPy: so many stay in a core's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +76,12 @@ def chooses_numba(compiled: Compiled, rule: int, inputs: int, num_rep: int, pref
     if prefer == "numpy" or not knows(compiled, rule):
         return False
     if prefer == "numba":
-        _kernel()
+        kernel()
         return True
     if sys.modules.get("numba", ...) is None or importlib.util.find_spec("numba") is None:
         return False
     expected_s = inputs * num_rep * _items_on_the_way(compiled) * _DRAW_S
-    return expected_s >= (_WARM_S if _is_warm() else _CACHED_S if _has_cache() else _COLD_S)
+    return expected_s >= (_WARM_S if is_warm() else _CACHED_S if _has_cache() else _COLD_S)
 
 
 def knows(compiled: Compiled, rule: int) -> bool:
@@ -117,31 +114,19 @@ def map_traced(
     if used > capacity:
         mapped, notes, _ = _run(compiled, rule, xs, num_rep, weights, choose_args, capacity=used)
     notes = notes[:used]
-    tests = notes[:, 1] == _kernel().TEST
+    tests = notes[:, 1] == kernel().TEST
     return Traced(mapped=mapped, draws=notes[~tests], tests=notes[tests][:, [0, 3]])
 
 
-def hash_draws(
-    xs: NDArray[np.uint32], items: NDArray[np.uint32], rs: NDArray[np.uint32], prefer: Prefer = "auto"
-) -> NDArray[np.uint16]:
-    """Draw for one item each: 16 bits of the hash of an input, an item and an r. All arrays of shape (draws,)."""
-    drawn = np.empty(len(xs), np.uint16)
-    if prefer == "numba" or (prefer == "auto" and _is_warm()):
-        _kernel().hash_draws(xs, items, rs, drawn)
-        return drawn
-    for start in range(0, len(xs), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        drawn[part] = hash3(xs[part], items[part], rs[part]) & np.uint32(0xFFFF)
-    return drawn
-
-
-def _kernel() -> ModuleType:
+def kernel() -> ModuleType:
+    """Load the machine code. Raises: ModuleNotFoundError without numba."""
     return importlib.import_module(_KERNEL)
 
 
-def _is_warm() -> bool:
-    kernel = sys.modules.get(_KERNEL)
-    return kernel is not None and bool(kernel.map_all.signatures)
+def is_warm() -> bool:
+    """Whether the machine code is loaded, so that it costs nothing to use."""
+    loaded = sys.modules.get(_KERNEL)
+    return loaded is not None and bool(loaded.map_all.signatures)
 
 
 def _has_cache() -> bool:
@@ -170,11 +155,11 @@ def _run(
     capacity: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
     """Map, and note what was looked at in ``capacity`` rows (0: nothing); also how many rows that would take."""
-    kernel = _kernel()
-    buckets, names, weighed = _tables(kernel, compiled, choose_args)
-    quotients = np.zeros(max(int(buckets[:, kernel.COUNT].max(initial=0)), _LANES))
+    code = kernel()
+    buckets, names, weighed = _tables(code, compiled, choose_args)
+    quotients = np.zeros(max(int(buckets[:, code.COUNT].max(initial=0)), _LANES))
     notes, used = np.zeros((capacity, _NOTES_EACH), np.int32), np.zeros(1, np.int64)
-    desk = kernel.Desk(
+    desk = code.Desk(
         buckets=buckets,
         names=names,
         weights=weighed,
@@ -189,19 +174,19 @@ def _run(
         used=used,
     )
     mapped = np.full((len(xs), num_rep), NONE, np.int32)
-    steps = _steps(kernel, compiled.rules[rule], compiled.crush.tunables, num_rep)
-    kernel.map_all(desk, steps, np.asarray(xs).astype(np.int64).astype(np.uint32), mapped)
+    steps = _steps(code, compiled.rules[rule], compiled.crush.tunables, num_rep)
+    code.map_all(desk, steps, np.asarray(xs).astype(np.int64).astype(np.uint32), mapped)
     return mapped, notes, int(used[0])
 
 
 @functools.cache
 def logs() -> NDArray[np.float64]:
-    """Make ``2^48 - crush_ln(u)`` for each 16-bit u, the 0 among them 0.5: divided by a weight of 0, all are infinite."""
+    """Make ``2^48 - crush_ln(u)`` for each 16-bit u; 0.5 instead of 0, so that by a weight of 0 all become infinite."""
     return np.maximum(negative_logs(), 0.5)
 
 
 def _tables(
-    kernel: ModuleType, compiled: Compiled, choose_args: str | None
+    code: ModuleType, compiled: Compiled, choose_args: str | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """Lay a map out for the kernel: each bucket's items padded to whole lanes with items of no weight."""
     size = compiled.size
@@ -214,13 +199,13 @@ def _tables(
     ids, rows = (drawn.ids, drawn.weights) if drawn else (compiled.items, compiled.weights[None, :])
     total = int(count.sum())
     names, weighed = np.zeros((2, total), np.int32), np.zeros((len(rows), total))
-    names[kernel.ITEM, target], names[kernel.HASHED, target] = compiled.items[source], ids[source]
+    names[code.ITEM, target], names[code.HASHED, target] = compiled.items[source], ids[source]
     weighed[:, target] = rows[:, source]
     buckets = np.stack([start, count, size, compiled.type_id.astype(np.int64)], axis=1)
     return buckets, names, weighed
 
 
-def _steps(kernel: ModuleType, rule: Rule, tunables: Tunables, num_rep: int) -> NDArray[np.int64]:
+def _steps(code: ModuleType, rule: Rule, tunables: Tunables, num_rep: int) -> NDArray[np.int64]:
     """Write a rule down as numbers, with the tunables that hold at each step."""
     tries, leaf_tries = tunables.choose_total_tries + 1, 0
     vary_r, stable = tunables.chooseleaf_vary_r, tunables.chooseleaf_stable
@@ -228,9 +213,9 @@ def _steps(kernel: ModuleType, rule: Rule, tunables: Tunables, num_rep: int) -> 
     for step in rule.steps:
         match step:
             case Take():
-                rows.append((kernel.TAKE, step.item, 0, 0, 0, 0, 0, 0, 0))
+                rows.append((code.TAKE, step.item, 0, 0, 0, 0, 0, 0, 0))
             case Emit():
-                rows.append((kernel.EMIT, 0, 0, 0, 0, 0, 0, 0, 0))
+                rows.append((code.EMIT, 0, 0, 0, 0, 0, 0, 0, 0))
             case Set():
                 tries = step.value if step.what == "set_choose_tries" and step.value > 0 else tries
                 leaf_tries = step.value if step.what == "set_chooseleaf_tries" and step.value > 0 else leaf_tries
@@ -241,7 +226,7 @@ def _steps(kernel: ModuleType, rule: Rule, tunables: Tunables, num_rep: int) -> 
                 once = 1 if tunables.chooseleaf_descend_once or not firstn else tries
                 number = step.num if step.num > 0 else step.num + num_rep
                 leaf = int(step.how.startswith("chooseleaf"))
-                kind = kernel.FIRSTN if firstn else kernel.INDEP
+                kind = code.FIRSTN if firstn else code.INDEP
                 rows.append((kind, 0, number, step.type_id, leaf, tries, leaf_tries or once, vary_r, stable))
             case Unsupported():
                 raise InputError([f"rule {rule.id} ({rule.name}): {step.operation}: MSR rules cannot be mapped"])

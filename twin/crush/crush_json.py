@@ -1,6 +1,6 @@
 """CRUSH maps as JSON: what `ceph osd crush dump` and `crushtool --dump` print."""
 
-from typing import get_args
+from typing import Annotated, get_args
 
 import msgspec
 
@@ -35,6 +35,10 @@ OPCODES: dict[int, Setting] = {
 """Steps that a dump gives by number only."""
 
 
+TypeId = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+"""Ceph holds a bucket's type in 16 bits."""
+
+
 class _Device(msgspec.Struct):
     id: int
     name: str
@@ -42,7 +46,7 @@ class _Device(msgspec.Struct):
 
 
 class _Type(msgspec.Struct):
-    type_id: int
+    type_id: TypeId
     name: str
 
 
@@ -53,7 +57,7 @@ class _Item(msgspec.Struct):
 
 class _Bucket(msgspec.Struct):
     id: int
-    type_id: int
+    type_id: TypeId
     alg: Algorithm
     items: list[_Item]
     hash: str = "rjenkins1"

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.crush.compile import Compiled, compile_map
-from twin.crush.compiled import Prefer, hash_draws, logs, map_best
+from twin.crush.compiled import Prefer, map_best
 from twin.crush.hashing import hash2
 from twin.crush.map import ONE, Bucket, CrushMap
 from twin.crush.osdmap import OsdMap
 from twin.crush.pools import Placed, choose_args_of, place, placement_seeds, pool_of, reweights, settle
+from twin.crush.rivals import Winners, beats
 from twin.crush.trace import Trace, trace_inputs
 
 Ids = NDArray[np.int32]
@@ -55,7 +56,7 @@ def baseline(
     choose_args: str | None = None,
     prefer: Prefer = "auto",
 ) -> Baseline:
-    """Map inputs and keep what is needed to answer ``what_if`` (about 14 bytes a draw).
+    """Map inputs and keep what is needed to answer ``what_if`` (about 12 bytes a draw).
 
     ``xs``: integers, shape (n,). ``weights``: reweights in 16.16 by device id.
 
@@ -166,7 +167,11 @@ def _changed_buckets(old: CrushMap, new: CrushMap) -> list[tuple[Bucket, Bucket]
 
 def _came_empty(base: Baseline, bucket: int, touched: Mask) -> bool:
     """Touch the inputs that met a bucket while it was empty; False if all may have, because the rule starts there."""
-    touched[base.trace.drawn_for[base.trace.winner == bucket]] = True
+    trace = base.trace
+    for parent in base.compiled.crush.buckets:
+        if bucket in parent.items:
+            found = trace.draws(parent.id)
+            touched[trace.drawn_for[found][trace.winner[found] == parent.items.index(bucket)]] = True
     rule = base.compiled.rules[base.rule]
     return all(getattr(step, "item", None) != bucket for step in rule.steps)
 
@@ -178,6 +183,8 @@ def _test_again(base: Baseline, weights: Words, touched: Mask) -> None:
     old[: len(base.weights)], new[: len(weights)] = base.weights, weights
     for device in np.flatnonzero(np.minimum(old, ONE) != np.minimum(new, ONE)).tolist():
         inputs = base.trace.tests(device)
+        if not len(inputs):
+            continue
         drawn = (hash2(base.xs[inputs], np.uint32(device)) & np.uint32(0xFFFF)).astype(np.int64)
         touched[inputs[(drawn >= old[device]) != (drawn >= new[device])]] = True
 
@@ -189,51 +196,35 @@ def _draw_again(base: Baseline, found: slice, before: Bucket, after: Bucket, tou
     unless the winner's own weight fell: then all items draw again.
     """
     trace = base.trace
-    inputs, winner = trace.drawn_for[found], trace.winner[found]
-    if not len(inputs):
-        return
     was, now = dict(zip(before.items, before.weights, strict=True)), dict(zip(after.items, after.weights, strict=True))
     kept = [item for item in after.items if item in was]
     if kept != [item for item in before.items if item in now] or len(was) != len(before.items):
-        touched[inputs] = True  # another order, or an item that is there twice: ties may fall differently
+        touched[trace.drawn_for[found]] = True  # another order, or an item that is there twice: ties may fall otherwise
         return
-    lost = np.isin(winner, [item for item in was if item not in now])
-    fell = np.isin(winner, [item for item in kept if now[item] < was[item]])
-    touched[inputs[lost]] = True
-    rivals = [item for item in after.items if item not in was or now[item] > was[item]]
-    stays = np.flatnonzero(~lost & ~fell)
-    _challenge(base, found, after, rivals, stays, touched, prefer)
-    _challenge(base, found, after, list(after.items), np.flatnonzero(fell), touched, prefer)
-
-
-def _challenge(
-    base: Baseline,
-    found: slice,
-    bucket: Bucket,
-    rivals: list[int],
-    some: NDArray[np.int64],
-    touched: Mask,
-    prefer: Prefer,
-) -> None:
-    """Touch the inputs for which a rival beats the winner in some of the draws: a lower quotient, or first on a tie."""
-    if not rivals or not len(some):
-        return
-    trace = base.trace
-    whole = len(some) == found.stop - found.start
-    inputs, winner, drawn, rs = (
-        array[found] if whole else array[found][some]
-        for array in (trace.drawn_for, trace.winner, trace.winner_hash, trace.drawn_r)
+    places = np.array([after.items.index(item) if item in now else -1 for item in before.items], np.int64)
+    weights = np.array([now.get(item, 0) for item in before.items], np.float64)
+    lost = places < 0
+    fell = ~lost & (weights < np.array(before.weights))
+    winners = Winners(
+        xs=base.xs,
+        inputs=trace.drawn_for[found],
+        rs=trace.drawn_r[found],
+        drawn=trace.winner_hash[found],
+        winner=trace.winner[found],
+        weights=np.where(lost | fell, np.inf, weights),
+        places=np.where(lost | fell, -1, places),
     )
-    order = np.argsort(bucket.items)
-    place = order[np.searchsorted(np.asarray(bucket.items)[order], winner)]
-    table = logs()
-    weights = np.asarray(bucket.weights, np.float64)
-    with np.errstate(divide="ignore"):
-        mark = np.floor(table[drawn] / weights[place])
-        xs, tried = base.xs[inputs], rs.astype(np.uint32)
-        for item in rivals:
-            at = bucket.items.index(item)
-            mine = np.full(len(xs), item & 0xFFFFFFFF, np.uint32)
-            score = np.floor(table[hash_draws(xs, mine, tried, prefer)] / weights[at])
-            beaten = (score < mark) | ((score == mark) & (at < place))
-            touched[inputs[beaten]] = True
+    rivals = [item for item in after.items if item not in was or now[item] > was[item]]
+    _challenge(winners, after, rivals, touched, prefer)
+    if lost.any():
+        touched[winners.inputs[lost.take(winners.winner)]] = True
+    if fell.any():
+        again = winners.some(np.flatnonzero(fell.take(winners.winner)), weights, places)
+        _challenge(again, after, list(after.items), touched, prefer)
+
+
+def _challenge(winners: Winners, bucket: Bucket, rivals: list[int], touched: Mask, prefer: Prefer) -> None:
+    """Touch the inputs for which one of the rivals beats the winner."""
+    for item in rivals if len(winners.inputs) else ():
+        at = bucket.items.index(item)
+        touched[winners.inputs[beats(winners, item, bucket.weights[at], at, prefer)]] = True

@@ -1,6 +1,9 @@
 """Choices of items below a bucket, each for its own position, in rounds: a failure leaves a hole, no other moves."""
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from twin.crush.compile import ALGORITHMS
 from twin.crush.draw import Indices, Items
@@ -29,64 +32,80 @@ def choose_indep(
     items = np.full((len(lane), left), UNDEFINED, np.int32)
     leaves = items.copy() if leaf else items
     for failed in range(tries.choose):
-        if not (items == UNDEFINED).any():
+        row, position = np.nonzero(items == UNDEFINED)
+        if not len(row):
             break
-        for position in range(left):
-            at = np.flatnonzero(items[:, position] == UNDEFINED)
-            if len(at):
-                zero = np.zeros(len(at), np.int64)
-                base = zero + position
-                item, r = _descend(lanes, lane[at], start[at], base, number, failed, type_id, zero)
-                _keep(lanes, lane, at, item, r, items, leaves, position, number, type_id, tries if leaf else None)
+        tried = _tried(lanes, lane[row], start[row], position, number, failed, type_id, tries if leaf else None)
+        for one in range(left):
+            _keep(tried, row, np.flatnonzero(position == one), one, items, leaves)
     items[items == UNDEFINED] = NONE
     leaves[leaves == UNDEFINED] = NONE
     return items, leaves
 
 
-def _keep(
+@dataclass(frozen=True, kw_only=True)
+class _Tried:
+    """One round's items for all open positions, whatever the others take: int32 and bool, shape (open,).
+
+    ``item``: `UNDEFINED` if an empty bucket was met, `NONE` if a device of no use. ``device``: the one under it, `NONE`
+    if there is none. ``out``: the item is a device that is out.
+    """
+
+    item: Items
+    device: Items
+    out: NDArray[np.bool_]
+
+
+def _tried(
     lanes: Lanes,
     lane: Indices,
-    at: Indices,
-    item: Items,
-    r: Indices,
-    items: Items,
-    leaves: Items,
-    position: int,
+    start: Indices,
+    position: Indices,
     number: int,
+    failed: int,
     type_id: int,
     tries: Tries | None,
-) -> None:
-    """Write the items of one position and round that are new, have a leaf (with ``tries``) and are not out."""
-    hopeless = at[item == NONE]
-    items[hopeless, position] = leaves[hopeless, position] = NONE
-    fresh = np.flatnonzero((item < NONE - 1) & ~(items[at] == item[:, None]).any(axis=1))
-    at, item, r = at[fresh], item[fresh], r[fresh]
+) -> _Tried:
+    """Draw for all open positions at once: no draw depends on another, only what is kept does."""
+    item, r = _descend(lanes, lane, start, position, number, failed, type_id, np.zeros_like(position))
+    device = item.copy()
     if tries is not None:
         below = np.flatnonzero(item < 0)
-        device = item.copy()
-        device[below] = _indep_leaf(
-            lanes, lane[at[below]], -1 - item[below].astype(np.int64), r[below], position, number, tries
-        )
-        leaves[at, position] = device
-        some = np.flatnonzero(device != NONE)
-        at, item = at[some], item[some]
+        inner = -1 - item[below].astype(np.int64)
+        device[below] = _indep_leaf(lanes, lane[below], inner, r[below], position[below], number, tries)
+    out = np.zeros(len(item), np.bool_)
     if type_id == 0:
-        usable = np.flatnonzero(~lanes.out(item, lane[at]))
-        at, item = at[usable], item[usable]
-    items[at, position] = item
+        usable = np.flatnonzero(item < UNDEFINED)
+        out[usable] = lanes.out(item[usable], lane[usable])
+    return _Tried(item=item, device=device, out=out)
+
+
+def _keep(tried: _Tried, row: Indices, some: Indices, position: int, items: Items, leaves: Items) -> None:
+    """Write one position's items of a round that no other position has, with a device below, and not out."""
+    hopeless = row[some[tried.item[some] == NONE]]
+    items[hopeless, position] = leaves[hopeless, position] = NONE
+    some = some[tried.item[some] < UNDEFINED]
+    at, item = row[some], tried.item[some]
+    taken = np.zeros(len(at), np.bool_)
+    for other in range(items.shape[1]):
+        taken |= items[at, other] == item
+    some = some[~taken]
+    leaves[row[some], position] = np.where(leaves is items, UNDEFINED, tried.device[some])
+    some = some[(tried.device[some] != NONE) & ~tried.out[some]]
+    items[row[some], position] = tried.item[some]
 
 
 def _indep_leaf(
-    lanes: Lanes, lane: Indices, start: Indices, parent: Indices, position: int, number: int, tries: Tries
+    lanes: Lanes, lane: Indices, start: Indices, parent: Indices, position: Indices, number: int, tries: Tries
 ) -> Items:
-    """Find a device below each bucket for one position; `NONE` if there is none. It may be taken elsewhere."""
+    """Find a device below each bucket for a position; `NONE` if there is none. It may be taken elsewhere."""
     device = np.full(len(lane), UNDEFINED, np.int32)
     for failed in range(tries.leaf or 1):
         at = np.flatnonzero(device == UNDEFINED)
         if not len(at):
             break
-        where = np.full(len(at), position, np.int64)
-        item, _ = _descend(lanes, lane[at], start[at], parent[at] + position, number, failed, 0, where)
+        where = position[at]
+        item, _ = _descend(lanes, lane[at], start[at], parent[at] + where, number, failed, 0, where)
         out = (item < NONE - 1) & lanes.out(np.maximum(item, 0), lane[at])
         device[at] = np.where(out, UNDEFINED, item)
     device[device == UNDEFINED] = NONE

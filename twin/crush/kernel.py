@@ -26,6 +26,7 @@ _FIRST, _CHOSEN, _LEAVES = 0, 1, 2
 _NONE = 0x7FFFFFFF
 _OPEN = 0x7FFFFFFE
 _ONE = 0x10000
+_BLOCK = 1024
 _SEED = np.uint32(1315423911)
 _X, _Y = np.uint32(231232), np.uint32(1232)
 _word = np.uint32
@@ -134,6 +135,30 @@ def hash_draws(xs: Any, items: Any, rs: Any, out: Any) -> None:
     """
     for i in range(out.shape[0]):
         out[i] = _hash3(xs[i], items[i], rs[i]) & _word(0xFFFF)
+
+
+@_jit
+def beats(
+    xs: Any, inputs: Any, rs: Any, drawn: Any, winner: Any, weights: Any, places: Any, logs: Any, rival: Any, out: Any
+) -> None:
+    """Compare a rival with the winners of draws, as ``twin.crush.rivals.beats`` says, in blocks of a cache's size."""
+    item, weight, at = _word(rival[0]), np.float64(rival[1]), rival[2]
+    asked, hashes = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
+    marks, scores = np.empty(_BLOCK), np.empty(_BLOCK)
+    for start in range(0, inputs.shape[0], _BLOCK):
+        count = min(_BLOCK, inputs.shape[0] - start)
+        own, tried, found = inputs[start : start + count], rs[start : start + count], out[start : start + count]
+        draws, won = drawn[start : start + count], winner[start : start + count]
+        for i in range(count):
+            asked[i] = xs[own[i]]
+        for i in range(count):
+            hashes[i] = _hash3(asked[i], item, tried[i]) & _word(0xFFFF)
+        for i in range(count):
+            scores[i] = np.floor(logs[hashes[i]] / weight)
+        for i in range(count):
+            marks[i] = np.floor(logs[draws[i]] / weights[won[i]])
+        for i in range(count):
+            found[i] = (scores[i] < marks[i]) | ((scores[i] == marks[i]) & (at < places[won[i]]))
 
 
 @_jit

@@ -11,8 +11,8 @@ from twin.crush.indep import choose_indep
 from twin.crush.lanes import Lanes, Tries
 from twin.crush.map import NONE, Choose, Emit, Set, Take, Tunables, Unsupported
 
-LANES = 1 << 15
-"""How many inputs go through a rule together: bounds the memory."""
+LANES = 1 << 17
+"""How many results of inputs are worked on together: they stay in a core's cache, and the memory is bounded."""
 
 
 def map_inputs(
@@ -51,8 +51,9 @@ def map_counted(
     reweights = np.asarray(weights).astype(np.int64)
     result, length = np.full((len(x), max(num_rep, 0)), NONE, np.int32), np.zeros(len(x), np.int64)
     space = Space()
-    for start in range(0, len(x) if num_rep > 0 else 0, LANES):
-        part = slice(start, start + LANES)
+    step = max(LANES // max(num_rep, 1), 1)
+    for start in range(0, len(x) if num_rep > 0 else 0, step):
+        part = slice(start, start + step)
         lanes = Lanes(compiled=compiled, x=x[part], weights=reweights, choose_args=choose_args, space=space)
         map_lanes(lanes, rule, num_rep, result[part], length[part])
     return result, length

@@ -1,16 +1,18 @@
 """What a mapping looked at: every draw and every reweight, kept by bucket and by device for questions afterwards."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin.crush.compile import Compiled
-from twin.crush.compiled import Prefer, chooses_numba, hash_draws, map_traced
+from twin.crush.compiled import Prefer, chooses_numba, map_traced
 from twin.crush.draw import Space
 from twin.crush.lanes import Lanes
 from twin.crush.map import NONE
 from twin.crush.mapping import LANES, map_lanes
+from twin.crush.rivals import hash_draws
 
 Words = NDArray[np.uint32]
 Ids = NDArray[np.int32]
@@ -18,12 +20,12 @@ Ids = NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """All that was looked at while inputs were mapped; about 14 bytes a draw.
+    """All that was looked at while inputs were mapped; 12 bytes a draw.
 
     ``mapped``: int32, shape (inputs, replicas). Draws, sorted by bucket: ``bucket_start`` int64, shape (buckets + 1,),
-    where those of a bucket index begin; ``drawn_for`` int32 (input), ``drawn_r`` int32, ``winner`` int32 (item id) and
-    ``winner_hash`` uint16 (what it drew), shape (draws,). Reweights asked, sorted by device: ``device_start`` int64,
-    shape (devices + 1,), and ``tested_for`` int32 (input).
+    where those of a bucket index begin; ``drawn_for`` int32 (input), ``drawn_r`` uint32, ``winner`` uint16 (its place
+    in the bucket) and ``winner_hash`` uint16 (what it drew), shape (draws,). Reweights asked, sorted by device:
+    ``device_start`` int64, shape (devices + 1,), and ``tested_for`` int32 (input).
 
     It may hold more than was needed, and things twice, but nothing that was looked at is missing.
     """
@@ -31,8 +33,8 @@ class Trace:
     mapped: Ids
     bucket_start: NDArray[np.int64]
     drawn_for: Ids
-    drawn_r: Ids
-    winner: Ids
+    drawn_r: Words
+    winner: NDArray[np.uint16]
     winner_hash: NDArray[np.uint16]
     device_start: NDArray[np.int64]
     tested_for: Ids
@@ -64,14 +66,9 @@ def trace_inputs(
     """
     if chooses_numba(compiled, rule, len(xs), num_rep, prefer):
         traced = map_traced(compiled, rule, xs, num_rep, weights, choose_args)
-        bucket, place = traced.draws[:, 1], traced.draws[:, 3]
-        at = np.where(place >= 0, compiled.offset[bucket] + place, 0)
-        items = np.where(place >= 0, compiled.items.take(at, mode="clip"), NONE).astype(np.int32)
-        held = place >= 0
-        inputs, rs = traced.draws[:, 0], traced.draws[:, 2]
-        return _sorted(
-            compiled, xs, traced.mapped, bucket[held], inputs[held], rs[held], items[held], traced.tests, prefer="numba"
-        )
+        draws = traced.draws[traced.draws[:, 3] >= 0]
+        notes = _Notes(bucket=draws[:, 1], inputs=draws[:, 0], rs=draws[:, 2], places=draws[:, 3], tests=traced.tests)
+        return _sorted(compiled, xs, traced.mapped, notes, "numba")
     watch = _Watch()
     mapped = np.full((len(xs), num_rep), NONE, np.int32)
     space, reweights = Space(), weights.astype(np.int64)
@@ -82,13 +79,17 @@ def trace_inputs(
             compiled=compiled, x=xs[part], weights=reweights, choose_args=choose_args, space=space, watch=watch
         )
         map_lanes(lanes, rule, num_rep, mapped[part], np.zeros(len(xs[part]), np.int64))
-    bucket, inputs, rs, items = (_joined(rows) for rows in zip(*watch.draws, strict=True)) if watch.draws else _EMPTY
-    tests = np.stack([_joined(rows) for rows in zip(*watch.tests, strict=True)], axis=1) if watch.tests else _NO_TESTS
-    return _sorted(compiled, xs, mapped, bucket, inputs, rs, items, tests, prefer="numpy")
+    return _sorted(compiled, xs, mapped, watch.notes(compiled), "numpy")
 
 
-_EMPTY = (np.zeros(0, np.int32),) * 4
-_NO_TESTS = np.zeros((0, 2), np.int32)
+class _Notes(NamedTuple):
+    """Draws as four int32 columns, and tests, int32, shape (tests, 2): input, device."""
+
+    bucket: Ids
+    inputs: Ids
+    rs: Ids
+    places: Ids
+    tests: Ids
 
 
 class _Watch:
@@ -110,34 +111,44 @@ class _Watch:
         """Keep devices whose reweight was asked."""
         self.tests.append(((lane + self.start).astype(np.int32), items.copy()))
 
+    def notes(self, compiled: Compiled) -> _Notes:
+        """Put all together; winners by their places, the first one of an item that is in its bucket twice."""
+        none: list[Ids] = [np.zeros(0, np.int32)]
+        columns = [list(column) for column in zip(*self.draws, strict=True)] or [none] * 4
+        bucket, inputs, rs, items = (np.concatenate(column) for column in columns)
+        tests = [np.concatenate(column) for column in zip(*self.tests, strict=True)] or none * 2
+        return _Notes(bucket, inputs, rs, _places(compiled, bucket, items), np.stack(tests, axis=1))
 
-def _joined(rows: tuple[Ids, ...]) -> Ids:
-    return np.concatenate(rows)
+
+def _places(compiled: Compiled, bucket: Ids, items: Ids) -> Ids:
+    """Where each item is in its bucket: found by one sorted list of all (bucket, item) pairs."""
+    owners = np.repeat(np.arange(len(compiled.size)), compiled.size)
+    at = np.arange(len(owners)) - np.repeat(np.cumsum(compiled.size) - compiled.size, compiled.size)
+    keys = _key(owners, compiled.items[compiled.offset[owners] + at])
+    order = np.argsort(keys, kind="stable")
+    found: Ids = at[order[np.searchsorted(keys[order], _key(bucket, items))]].astype(np.int32)
+    return found
 
 
-def _sorted(
-    compiled: Compiled,
-    xs: Words,
-    mapped: Ids,
-    bucket: Ids,
-    inputs: Ids,
-    rs: Ids,
-    items: Ids,
-    tests: Ids,
-    prefer: Prefer,
-) -> Trace:
-    order = np.argsort(bucket, kind="stable")
-    counts = np.bincount(bucket, minlength=len(compiled.alg))
-    inputs, rs, items = inputs[order], rs[order], items[order]
-    devices = tests[:, 1]
-    tested = np.bincount(devices, minlength=compiled.device_count) if len(devices) else np.zeros(0, np.int64)
+def _key(bucket: NDArray[np.integer], items: Ids) -> NDArray[np.int64]:
+    return (bucket.astype(np.int64) << 33) + items
+
+
+def _sorted(compiled: Compiled, xs: Words, mapped: Ids, notes: _Notes, prefer: Prefer) -> Trace:
+    order = np.argsort(notes.bucket, kind="stable")
+    counts = np.bincount(notes.bucket, minlength=len(compiled.alg))
+    bucket, inputs, places = notes.bucket[order], notes.inputs[order], notes.places[order]
+    rs = notes.rs[order].astype(np.uint32)
+    items = compiled.items.take(compiled.offset[bucket] + places).astype(np.uint32)
+    devices = notes.tests[:, 1]
+    tested = np.bincount(devices, minlength=compiled.device_count)
     return Trace(
         mapped=mapped,
         bucket_start=np.concatenate([[0], np.cumsum(counts)]),
         drawn_for=inputs,
         drawn_r=rs,
-        winner=items,
-        winner_hash=hash_draws(xs[inputs], items.astype(np.uint32), rs.astype(np.uint32), prefer),
+        winner=places.astype(np.uint16),
+        winner_hash=hash_draws(xs[inputs], items, rs, prefer),
         device_start=np.concatenate([[0], np.cumsum(tested)]),
-        tested_for=tests[np.argsort(devices, kind="stable"), 0],
+        tested_for=notes.tests[np.argsort(devices, kind="stable"), 0],
     )

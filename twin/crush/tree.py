@@ -262,7 +262,7 @@ class Tree:
                 continue
             own = [
                 tuple(
-                    row[original.items.index(item)] if item >= 0 else sums.get(item, [0] * len(rows))[position]
+                    row[original.items.index(item)] if item >= 0 else _sum_at(sums.get(item, [0]), position)
                     for item in shadow.items
                 )
                 for position, row in enumerate(rows)
@@ -270,6 +270,11 @@ class Tree:
             sums[shadow.id] = [sum(row) for row in own]
             made[shadow.id] = ChooseArgs(bucket=shadow.id, weight_sets=tuple(own))
         return tuple(made[number] for number in sorted(made, reverse=True))
+
+
+def _sum_at(sums: Sequence[int], position: int) -> int:
+    """The sum for a position; the last one also for those beyond."""
+    return sums[min(position, len(sums) - 1)]
 
 
 def free_rule(rules: Sequence[Rule]) -> int:

@@ -1,8 +1,8 @@
-"""The chance that a pool loses data within a time: paths of the whole site, and from each strike a branch that is aimed.
+"""The chance that a pool loses data within a time: paths of the whole site, from each strike a branch that is aimed.
 
-A path is simulated as it comes. At each strike on it a branch estimates the chance that the first loss of data goes back
-to that strike; the sum of these over the strikes before the first loss is an unbiased sample of the chance of loss. Only
-a branch is weighted, never a whole path, so weights do not multiply up over a year.
+A path is simulated as it comes. At each strike on it a branch estimates the chance that the first loss of data goes
+back to that strike; the sum of these over the strikes before the first loss is an unbiased sample of the chance of
+loss. Only a branch is weighted, never a whole path, so weights do not multiply up over a year.
 """
 
 import msgspec
@@ -59,8 +59,8 @@ class _Sums:
 def annual_loss(site: Site, hours: float = HOURS_A_YEAR, branches: int = 4_000, seed: int = 0) -> Loss:
     """Estimate the chance that the pool loses data within ``hours``.
 
-    ``branches``: about how many aimed samples to spend. A fifth of them is a pilot that tells after which kind of strike
-    they say most; it does not count for the figure. The same seed gives the same result.
+    ``branches``: about how many aimed samples to spend. A fifth of them is a pilot that tells after which kind of
+    strike they say most; it does not count for the figure. The same seed gives the same result.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 0x1055]))
     rates = np.array([family.count * hours / mean_hours(family.life) for family in site.families])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin.capacity.assumptions import Assumptions
+from twin.capacity.cluster import Cluster
 from twin.capacity.fill import place_all
 from twin.capacity.source import read_source
 from twin.durability.annual import BINS, HOURS_A_YEAR, Loss, annual_loss
@@ -25,6 +26,7 @@ from twin.durability.site import Site
 from twin.durability.unavailable import Unavailability, below_min_size, unavailability
 from twin.table import Table
 
+NEARLY_EMPTY = 0.25
 VARIANTS = {
     "independent": "each disk and node on its own, as often as with all of it",
     "components": "nodes, PDUs and racks take what hangs on them along",
@@ -65,7 +67,7 @@ class PoolLoss(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         return float(last / first) if first and last else None
 
 
-class DataLoss(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+class Durability(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """The answer of ``twin durability``. ``recovery_source``: how the recovery time was found."""
 
     name: str
@@ -134,7 +136,7 @@ def data_loss(
     samples: int = 2_000,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> DataLoss:
+) -> Durability:
     """Compute how likely a cluster is to lose data within ``years``, and how long its storage is unavailable.
 
     ``source``: a rack file, or a folder of JSON of a real Ceph cluster. ``bursts``: "ford", "none", or a file with a
@@ -162,7 +164,7 @@ def data_loss(
             if progress is not None:
                 progress(len(pools) * len(behaviours) + len(outcomes), steps)
         pools.append(_pool(layout, behaviours["independent"], tuple(outcomes), years, seed))
-    return DataLoss(
+    return Durability(
         name=cluster.name,
         source=str(source),
         years=years,
@@ -172,8 +174,15 @@ def data_loss(
         pools=tuple(pools),
         figures=figures,
         behaviours=behaviours,
-        warnings=cluster.warnings,
+        warnings=(*cluster.warnings, *_warnings(cluster, why)),
     )
+
+
+def _warnings(cluster: Cluster, recovery_source: str) -> tuple[str, ...]:
+    used = sum(osd.used_bytes for osd in cluster.osds) / max(1, sum(osd.size_bytes for osd in cluster.osds))
+    if used < NEARLY_EMPTY and recovery_source.startswith("twin plan"):
+        return (f"the disks are {used:.0%} full: recovery takes longer, and loss is likelier, as they fill",)
+    return ()
 
 
 def _behaviours(

@@ -15,8 +15,8 @@ Kind = Literal["disk", "node", "pdu", "rack"]
 class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one component of a kind fails.
 
-    ``life``: from repair to failure. ``down``: how long what hangs on it is then away. ``lost_ratio``: the chance that a
-    disk behind it never comes back with its data (a failed disk: 1). ``source``: where the figures are from.
+    ``life``: from repair to failure. ``down``: how long what hangs on it is then away. ``lost_ratio``: the chance that
+    a disk behind it never comes back with its data (a failed disk: 1). ``source``: where the figures are from.
     """
 
     life: Life

@@ -1,8 +1,9 @@
 """The chance that a loss of data goes back to one given strike, by one weighted sample that goes straight for it.
 
-Source of forcing and failure biasing: E. Lewis, F. Boehm: Monte Carlo simulation of Markov unreliability models, Nuclear
-Engineering and Design 77, 1984; for distributions with ageing: V. Nicola, P. Shahabuddin, P. Heidelberger: Techniques for
-fast simulation of highly dependable systems, IBM Research Report RC 18794, 1993.
+Source of forcing and failure biasing: E. Lewis, F. Boehm: Monte Carlo simulation of Markov unreliability models,
+Nuclear Engineering and Design 77, 1984; for distributions with ageing: V. Nicola, P. Heidelberger, P. Shahabuddin:
+Uniformization and exponential transformation: techniques for fast simulation of highly dependable non-Markovian
+systems, Symposium on Fault-Tolerant Computing, 1992.
 """
 
 import math
@@ -77,23 +78,23 @@ def _taken(site: Site, state: State, clock: int, groups: Index | None, rng: np.r
 
 def _worst(site: Site, state: State, own_groups: Index, strike: int) -> Index:
     """Those groups nearest to loss among the ones whose loss would go back to this strike."""
-    eligible = own_groups[state.oldest(site, own_groups) == strike]
+    eligible: Index = np.asarray(own_groups[state.oldest(site, own_groups) == strike], dtype=np.intp)
     if not len(eligible):
         return eligible
     left = site.spare[eligible] - state.missing(site, eligible)
-    return eligible[left == left.min()]
+    return np.asarray(eligible[left == left.min()], dtype=np.intp)
 
 
 def _aim(site: Site, state: State, groups: Index, before: Index, now: float, rng: np.random.Generator) -> Index:
     """The clocks to be forced (sorted). Those no longer among them get a next strike as it comes."""
-    disks = np.unique(site.shards[groups])
-    disks = disks[state.is_fine(disks)].astype(np.intp)
-    parts = [disks] if len(disks) else []
+    held = np.unique(site.shards[groups])
+    disks: Index = np.asarray(held[state.is_fine(held)], dtype=np.intp)
+    parts: list[Index] = [disks] if len(disks) else []
     for family in site.families[1:] if len(disks) else ():
         if family.burst is not None:
             parts.append(np.array([family.start], dtype=np.intp))
-        elif family.name in ("node", "pdu", "rack"):
-            units = np.unique(site.layout.unit_of(family.name)[disks])  # type: ignore[arg-type]
+        elif family.kind is not None:
+            units = np.unique(site.layout.unit_of(family.kind)[disks])
             parts.append(units[units >= 0].astype(np.intp) + family.start)
     candidates = np.concatenate(parts) if parts else np.empty(0, dtype=np.intp)
     dropped = np.setdiff1d(before, candidates, assume_unique=True)

@@ -15,8 +15,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """A probability, or a mean.
 
     ``low``, ``high``: the 95 % confidence interval. ``samples``: 0 where the figure is exact. ``effective``: effective
-    sample size, (sum w)^2 / sum w^2 over the samples' contributions. ``value`` is None where sampling has not converged;
-    then ``high`` is still an upper bound if there is one.
+    sample size, (sum w)^2 / sum w^2 over the samples' contributions. ``value`` is None where sampling has not
+    converged; then ``high`` is still an upper bound if there is one, else 1.
     """
 
     value: float | None
@@ -62,17 +62,19 @@ def of_sums(total: float, squares: float, count: int, method: str, carried: floa
     """Return the mean of ``count`` independent contributions of sum ``total`` and sum of squares ``squares``.
 
     ``carried``: the effective sample size where it is not that of the contributions themselves.
-    The interval is normal; converged means a relative error up to ``ERROR_MAX`` and ``EFFECTIVE_MIN`` effective samples.
+    The interval is normal; converged means a relative error up to ``ERROR_MAX`` and ``EFFECTIVE_MIN`` effective
+    samples. Without that there is no bound either: the samples that matter may all be missing.
     """
+    total, squares = float(total), float(squares)
     mean = total / count
     spread = math.sqrt(max(0.0, squares / count - mean * mean) / max(1, count - 1))
     effective = carried if carried is not None else total * total / squares if squares > 0 else 0.0
     good = mean > 0 and spread <= ERROR_MAX * mean and effective >= EFFECTIVE_MIN
     return Estimate(
         value=mean if good else None,
-        low=max(0.0, mean - 1.959964 * spread),
-        high=mean + 1.959964 * spread if mean > 0 else 1.0,
+        low=max(0.0, mean - 1.959964 * spread) if good else 0.0,
+        high=mean + 1.959964 * spread if good else 1.0,
         samples=count,
-        effective=effective,
+        effective=float(effective),
         method=method,
     )

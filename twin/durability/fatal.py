@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
-from twin.durability.layout import Layout, Unit, Whole
+from twin.durability.layout import Layout, Unit, Whole, unique_rows
 
 SETS_MAX = 3_000_000
 """With more candidates than this, sets are not listed and loss is sampled from the groups themselves."""
@@ -22,7 +22,7 @@ def fatal_sets(layout: Layout, unit: Unit) -> list[Whole] | None:
     found: dict[int, list[Whole]] = {}
     budget = SETS_MAX
     for holes in np.unique(missing[missing <= layout.tolerance]).tolist():
-        rows = np.unique(np.sort(on[missing == holes], axis=1), axis=0)
+        rows = unique_rows(np.sort(on[missing == holes], axis=1).astype(np.int32))
         need = layout.tolerance + 1 - holes
         rows = rows[:, holes:]  # sorted: the holes, and units that cannot fail, come first
         plain = (rows[:, 0] >= 0) & (np.diff(rows, axis=1) > 0).all(axis=1)
@@ -34,7 +34,7 @@ def fatal_sets(layout: Layout, unit: Unit) -> list[Whole] | None:
         for row in rows[~plain].tolist():
             for group in _minimal(row, need):
                 found.setdefault(len(group), []).append(np.array([group], dtype=np.int32))
-    by_size = {size: np.unique(np.concatenate(parts), axis=0).astype(np.int32) for size, parts in found.items()}
+    by_size = {size: unique_rows(np.concatenate(parts).astype(np.int32)) for size, parts in found.items()}
     return _without_supersets([by_size[size] for size in sorted(by_size) if len(by_size[size])])
 
 
@@ -56,7 +56,7 @@ def _without_supersets(by_size: list[Whole]) -> list[Whole]:
     """Drop the sets that contain a smaller fatal set."""
     kept: list[Whole] = []
     smaller: dict[tuple[int, ...], None] = {}
-    for sets in by_size:
+    for order, sets in enumerate(by_size):
         if smaller:
             sizes = sorted({len(less) for less in smaller})
             good = [
@@ -65,5 +65,6 @@ def _without_supersets(by_size: list[Whole]) -> list[Whole]:
             sets = sets[np.array(good, dtype=bool)]
         if len(sets):
             kept.append(sets)
+        if order + 1 < len(by_size):
             smaller.update(dict.fromkeys(map(tuple, sets.tolist())))
     return kept

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from core.errors import InputError
 from twin.capacity.assumptions import Assumption, Assumptions, default_assumptions
 from twin.failures.components import NODE, PDU, RACK, SERVICE_YEARS, disk
@@ -24,69 +26,45 @@ def _disk_rate() -> float:
 
 def default_figures() -> Assumptions:
     """Return the figures of planning and, after them, those of durability."""
-    ours = {
-        "disk_annual_rate": _figure(
-            _disk_rate(), "failures a year of one disk", "1/year", 1e-6, 10.0, disk().behaviour.source
-        ),
-        "node_mttf_hours": _figure(
-            round(mean_h(NODE.behaviour.up), 1),
-            "time between outages of one node, of all causes",
-            "h",
-            1.0,
-            1e7,
-            NODE.behaviour.source,
-        ),
-        "pdu_mttf_hours": _figure(
-            round(mean_h(PDU.behaviour.up), 1), "time between outages of one PDU", "h", 1.0, 1e8, PDU.behaviour.source
-        ),
-        "rack_mttf_hours": _figure(
-            round(mean_h(RACK.behaviour.up), 1),
-            "time between outages of one rack as a whole",
-            "h",
-            1.0,
-            1e8,
-            RACK.behaviour.source,
-        ),
-        "node_lost_ratio": _figure(
-            0.0,
-            "disks behind a failed node that never come back",
-            "",
-            0.0,
-            1.0,
-            f"{_OURS}: failures of disks are apart",
-        ),
-        "pdu_lost_ratio": _figure(0.01, "the same, when power fails", "", 0.0, 1.0, _CIDON),
-        "rack_lost_ratio": _figure(
-            0.0, "the same, when a rack is away", "", 0.0, 1.0, f"{_OURS}: a rack is away with its switch"
-        ),
-        "burst_share": _figure(
-            0.37,
-            "node failures that are part of a burst",
-            "",
-            0.1,
-            0.95,
-            "D. Ford et al.: Availability in Globally Distributed Storage Systems, OSDI 2010, section 4",
-        ),
-        "burst_power_share": _figure(
-            0.1, "bursts that are a loss of power", "", 0.0, 1.0, f"{_OURS}: one in ten; the others lose no disk"
-        ),
-        "burst_lost_ratio": _figure(
-            0.01, "disks behind a node struck by such a burst that never come back", "", 0.0, 1.0, _CIDON
-        ),
-        "site_cuts_per_year": _figure(
-            0.0, "outages of power of the whole site", "1/year", 0.0, 1_000.0, f"{_OURS}: none, unless you know better"
-        ),
-        "site_cut_hours": _figure(1.0, "how long such an outage is", "h", 0.01, 1_000.0, _OURS),
-        "recovery_hours": _figure(
-            0.0,
-            "from a lost disk to all copies made again; 0: computed from Ceph's limits (docs/planning.md)",
-            "h",
-            0.0,
-            100_000.0,
-            "twin plan's recovery of one lost OSD",
-        ),
-    }
-    return Assumptions(figures={**default_assumptions().figures, **ours})
+    planning = default_assumptions().figures
+    full = msgspec.structs.replace(
+        planning["fill_ratio"], value=0.6, source="ours: an empty rack has nothing to lose, and recovers at once"
+    )
+    ours = {row[0]: _figure(*row[1:]) for row in (*_rates(), *_SHARES)}
+    return Assumptions(figures={**planning, "fill_ratio": full, **ours})
+
+
+Row = tuple[str, float, str, str, float, float, str]
+"""Key, value, what it is, unit, smallest and largest value, source."""
+
+
+def _rates() -> tuple[Row, ...]:
+    """Rates of components, as `twin.failures` publishes them."""
+    node, pdu, rack = (round(mean_h(part.behaviour.up), 1) for part in (NODE, PDU, RACK))
+    per_disk = "failures a year of one disk"
+    of_node = "time between outages of one node, of all causes"
+    return (
+        ("disk_annual_rate", _disk_rate(), per_disk, "1/year", 1e-6, 10.0, disk().behaviour.source),
+        ("node_mttf_hours", node, of_node, "h", 1.0, 1e7, NODE.behaviour.source),
+        ("pdu_mttf_hours", pdu, "time between outages of one PDU", "h", 1.0, 1e8, PDU.behaviour.source),
+        ("rack_mttf_hours", rack, "time between outages of one rack as a whole", "h", 1.0, 1e8, RACK.behaviour.source),
+    )
+
+
+_GONE = "disks behind it that never come back, when"
+_BURSTS = "D. Ford et al.: Availability in Globally Distributed Storage Systems, OSDI 2010, section 4"
+_RECOVERED = "from a lost disk to all copies made again; 0: computed from Ceph's limits (docs/planning.md)"
+_SHARES: tuple[Row, ...] = (
+    ("node_lost_ratio", 0.0, f"{_GONE} a node fails", "", 0.0, 1.0, f"{_OURS}: disks fail apart"),
+    ("pdu_lost_ratio", 0.01, f"{_GONE} power fails", "", 0.0, 1.0, _CIDON),
+    ("rack_lost_ratio", 0.0, f"{_GONE} a rack is away", "", 0.0, 1.0, f"{_OURS}: a rack is away with its switch"),
+    ("burst_share", 0.37, "node failures that are part of a burst", "", 0.1, 1.0, _BURSTS),
+    ("burst_power_share", 0.1, "bursts that are a loss of power", "", 0.0, 1.0, f"{_OURS}: the others lose no disk"),
+    ("burst_lost_ratio", 0.01, f"{_GONE} such a burst strikes", "", 0.0, 1.0, _CIDON),
+    ("site_cuts_per_year", 0.0, "outages of power of the whole site", "1/year", 0.0, 1e3, f"{_OURS}: none by default"),
+    ("site_cut_hours", 1.0, "how long such an outage is", "h", 0.01, 1e3, _OURS),
+    ("recovery_hours", 0.0, _RECOVERED, "h", 0.0, 1e5, "twin plan's recovery of one lost OSD"),
+)
 
 
 def _figure(value: float, what: str, unit: str, low: float, high: float, source: str) -> Assumption:

@@ -19,10 +19,10 @@ UNITS: tuple[Unit, ...] = ("disk", "node", "pdu", "rack")
 class Layout(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """Placement groups on disks, disks in nodes, nodes behind PDUs and in racks; all by index.
 
-    ``shards``: int32, shape (pgs, size), disks of each placement group, -1 where one is missing. ``tolerance``: how many
-    shards may be lost without loss of data. ``min_size``: how many must be there to serve. ``node_of``: int32, shape
-    (disks,). ``pdu_of``, ``rack_of``: int32, shape (nodes,); -1 for a node that no single PDU (or rack) can take down.
-    ``names``: of disks, nodes, PDUs and racks.
+    ``shards``: int32, shape (pgs, size), disks of each placement group, -1 where one is missing. ``tolerance``: how
+    many shards may be lost without loss of data. ``min_size``: how many must be there to serve. ``node_of``: int32,
+    shape (disks,). ``pdu_of``, ``rack_of``: int32, shape (nodes,); -1 for a node that no single PDU (or rack) can take
+    down. ``names``: of disks, nodes, PDUs and racks.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     def copysets(self) -> Whole:
         """Return the distinct sets of disks that hold a group: int32, shape (copysets, size), rows sorted, -1 first."""
-        return np.unique(np.sort(self.shards, axis=1), axis=0)
+        return unique_rows(np.sort(self.shards, axis=1))
 
     def incidence(self, unit: Unit = "disk") -> "sparse.csr_array":
         """Return how many shards of each group hang on each unit: sparse int32, shape (pgs, units of the numbering)."""
@@ -85,7 +85,20 @@ class Layout(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         once = (self.incidence() > 0).astype(np.int32)
         shared = (once.T @ once).tocsr()
         held = np.asarray(once.sum(axis=0)).ravel() > 0
-        return (np.diff(shared.indptr) - held).astype(np.int32)
+        return np.asarray(np.diff(shared.indptr) - held, dtype=np.int32)
+
+
+def unique_rows(rows: Whole) -> Whole:
+    """Return the distinct rows, in order: numbers from -1, int32, shape (rows, columns).
+
+    Rows are compared as one number each where that fits, which is many times faster.
+    """
+    width = int(rows.max(initial=0)) + 2
+    if rows.shape[1] * np.log2(width) >= 62:
+        return np.unique(rows, axis=0)
+    powers = width ** np.arange(rows.shape[1] - 1, -1, -1, dtype=np.int64)
+    _, first = np.unique((rows.astype(np.int64) + 1) @ powers, return_index=True)
+    return rows[first]
 
 
 def make_layout(

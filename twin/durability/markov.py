@@ -16,7 +16,10 @@ Repair = Literal["serial", "parallel"]
 
 
 class Code(msgspec.Struct, frozen=True, kw_only=True):
-    """Replication or erasure coding. ``shards``: copies, or data and coding shards; ``tolerance``: how many may be lost."""
+    """Replication or erasure coding.
+
+    ``shards``: copies, or data and coding shards; ``tolerance``: how many may be lost.
+    """
 
     shards: int
     tolerance: int

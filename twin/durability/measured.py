@@ -1,6 +1,7 @@
 """Measured behaviour of a site's components as this package reads it: from ``twin.failures``, or from a file."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -22,8 +23,8 @@ FILE_BYTES_MAX = 1_000_000
 def measured(figures: Assumptions, layout: Layout, recovery: Duration, bursts: bool) -> Behaviour:
     """Return how the components of a site fail, by the published figures.
 
-    Lifetimes are exponential: what these sources publish is rates. With ``bursts``, shocks of racks and zones take their
-    part of a node's rate, which stays the same in all (Ford et al.).
+    Lifetimes are exponential: what these sources publish is rates. With ``bursts``, shocks of racks and zones take
+    their part of a node's rate, which stays the same in all (Ford et al.).
     """
     rack_rate = _behind(layout, "rack") * YEAR_H / figures.number("rack_mttf_hours")
     pdu_rate = _behind(layout, "pdu") * YEAR_H / figures.number("pdu_mttf_hours")
@@ -78,7 +79,7 @@ def _shocks(process: BurstProcess, layout: Layout, figures: Assumptions) -> tupl
     """The shocks of ``twin.failures.shocks``, seen by the whole site: as many processes as it has racks and zones."""
     racks = int(layout.rack_of.max(initial=-1)) + 1 or 1
     zones = -(-racks // process.zone_racks)
-    places = (
+    places: tuple[tuple[str, Literal["rack", "zone"], float, int, int], ...] = (
         ("shock of a rack", "rack", racks * process.rack_per_year, process.nodes_per_rack, process.nodes_per_rack),
         ("shock of a zone", "zone", zones * process.zone_per_year, process.zone_nodes, SCATTERED_MAX),
     )
@@ -92,7 +93,7 @@ def _shocks(process: BurstProcess, layout: Layout, figures: Assumptions) -> tupl
                 burst = Burst(
                     name=name + why,
                     every=Exponential(mean_hours=YEAR_H / per_year / share),
-                    place=place,  # type: ignore[arg-type]
+                    place=place,
                     zone_racks=process.zone_racks,
                     ratios=tuple(ratios),
                     down=duration(known.NODE.behaviour.down),
@@ -195,7 +196,8 @@ def _problems(of: Behaviour) -> list[str]:
     found: list[str] = []
     if of.disk.lost_ratio != 1.0:
         found.append(f"disk.lost_ratio: {of.disk.lost_ratio}: allowed: 1 (a disk that fails is lost)")
-    parts = [*of.components, *((burst.name[:40], burst) for burst in of.bursts)]
+    parts: list[tuple[str, Component | Burst]] = [*of.components]
+    parts += [(burst.name[:40], burst) for burst in of.bursts]
     for name, part in parts:
         if not 0.0 <= part.lost_ratio <= 1.0:
             found.append(f"{name}.lost_ratio: {part.lost_ratio}: allowed: from 0 to 1")

@@ -88,13 +88,17 @@ def make_copysets(scheme: Scheme, nodes: int, rng: np.random.Generator) -> Nodes
 
 def _at_random(nodes: int, replicas: int, count: int, rng: np.random.Generator) -> Nodes:
     """Draw ``count`` different sets, each as likely as any other."""
+    if math.comb(nodes, replicas) <= 4 * count:
+        every = np.array(list(combinations(range(nodes), replicas)), dtype=np.int32)
+        return every[np.sort(rng.choice(len(every), count, replace=False))]
     found = np.empty((0, replicas), dtype=np.int32)
     for _ in range(1_000):
         drawn = rng.integers(0, nodes, (max(64, 2 * (count - len(found))), replicas), dtype=np.int32)
         drawn.sort(axis=1)
         fresh = drawn[(np.diff(drawn, axis=1) > 0).all(axis=1)]
         merged = np.concatenate([found, fresh])
-        _, first = np.unique(merged, axis=0, return_index=True)
+        powers = nodes ** np.arange(replicas, dtype=np.int64)
+        _, first = np.unique(merged @ powers, return_index=True)
         found = merged[np.sort(first)][:count]
         if len(found) == count:
             return found
@@ -110,7 +114,7 @@ def _windows(nodes: int, replicas: int, width: int) -> Nodes:
 
 
 def _permutations(nodes: int, scheme: Scheme, rng: np.random.Generator) -> Nodes:
-    width = scheme.scatter_width if scheme.scatter_width is not None else nodes - 1
+    width = min(nodes - 1, scheme.scatter_width if scheme.scatter_width is not None else nodes - 1)
     rounds = math.ceil(width / (scheme.replicas - 1))
     whole = nodes - nodes % scheme.replicas
     rows = [rng.permutation(nodes)[:whole].reshape(-1, scheme.replicas) for _ in range(rounds)]

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from twin.durability.estimate import Estimate, exact, of_counts, of_sums
 from twin.durability.fatal import fatal_sets
@@ -30,7 +31,7 @@ def loss_of_k(
     dense[units] = np.arange(len(units), dtype=np.int32)
     listed = fatal_sets(layout, unit)
     if listed is None:
-        counted = layout.incidence(unit)[:, units]
+        counted = sparse.csr_array(layout.incidence(unit)[:, units])
         return {k: _counted(counted, layout, k, trials, rng) for k in ks}
     sets = [dense[group] for group in listed]
     if not sets:
@@ -51,7 +52,7 @@ def _enumerate(sets: list[Whole], units: int) -> npt.NDArray[np.float64]:
         halves[:, 1] |= halves[:, 0]
     sizes = np.bitwise_count(np.arange(1 << units, dtype=np.uint32))
     losing = np.bincount(sizes[fatal], minlength=units + 1)
-    return losing / np.array([math.comb(units, k) for k in range(units + 1)])
+    return np.asarray(losing / np.array([math.comb(units, k) for k in range(units + 1)]))
 
 
 def _of_sets(sets: list[Whole], units: int, k: int, trials: int, rng: np.random.Generator) -> Estimate:
@@ -130,11 +131,8 @@ def _held(group: Whole, units: int, picked: npt.NDArray[np.intp]) -> npt.NDArray
     return np.bincount(row[whole], minlength=len(picked))
 
 
-def _counted(counted: object, layout: Layout, k: int, trials: int, rng: np.random.Generator) -> Estimate:
+def _counted(matrix: sparse.csr_array, layout: Layout, k: int, trials: int, rng: np.random.Generator) -> Estimate:
     """Count losses among random subsets, with the groups themselves instead of a list of fatal sets."""
-    from scipy import sparse
-
-    matrix = sparse.csr_array(counted)
     units = matrix.shape[1]
     if k >= units:
         return exact(1.0)
@@ -156,10 +154,10 @@ def loss_table(layout: Layout, trials: int = 20_000, seed: int = 0) -> Table:
     """
     rows: list[tuple[str, int, int, float, float, float, str]] = []
     for unit in ("disk", "node", "pdu", "rack"):
-        count = layout.units(unit)  # type: ignore[arg-type]
+        count = layout.units(unit)
         ks = _ks(count)
         rng = np.random.Generator(np.random.Philox(key=[seed, len(rows)]))
-        for k, found in loss_of_k(layout, unit, ks, trials, rng).items():  # type: ignore[arg-type]
+        for k, found in loss_of_k(layout, unit, ks, trials, rng).items():
             value = math.nan if found.value is None else found.value
             rows.append((unit, k, count, value, found.low, found.high, found.method))
     names = ("unit", "lost", "units", "probability", "low", "high", "method")

@@ -1,4 +1,4 @@
-"""Availability of singletons: years of outages in the twin itself, in capacity fidelity, with the real core deciding."""
+"""Availability of singletons: years of outages in the twin itself, in capacity fidelity, the real core deciding."""
 
 import math
 from collections.abc import Callable

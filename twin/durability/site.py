@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from twin.durability.behaviour import Behaviour, Burst
+from twin.durability.behaviour import Behaviour, Burst, Kind
 from twin.durability.durations import Duration, Hours, Life, age_at, draw, draw_ages, hazard_rate, hazard_until
 from twin.durability.layout import Layout, Whole
 
@@ -14,11 +14,12 @@ Index = npt.NDArray[np.intp]
 class Family(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """The clocks of one kind, numbered from ``start``.
 
-    ``behind``: the disks behind each clock. For bursts it is None: they choose their nodes when they strike.
+    ``kind`` and ``behind``, the disks behind each clock, are None for bursts: they choose nodes when they strike.
     ``lost_ratio``: the chance of each of those disks to be lost for good.
     """
 
     name: str
+    kind: Kind | None = None
     life: Life
     down: Duration
     lost_ratio: float
@@ -76,6 +77,17 @@ class Site:
         for disk in disks.tolist():
             held[self._groups[self._bounds[disk] : self._bounds[disk + 1]]] = True
         return np.flatnonzero(held)
+
+    def shards_on(self, disks: Index) -> tuple[Index, npt.NDArray[np.int64]]:
+        """Return the groups with a shard on any of the disks, each once, and how many each has there."""
+        if len(disks) == 1:
+            groups = self._groups[self._bounds[disks[0]] : self._bounds[disks[0] + 1]]
+            return groups, np.ones(len(groups), dtype=np.int64)
+        counts = np.zeros(self.layout.pgs, dtype=np.int64)
+        for disk in disks.tolist():
+            counts[self._groups[self._bounds[disk] : self._bounds[disk + 1]]] += 1
+        groups = np.flatnonzero(counts)
+        return groups, counts[groups]
 
     def begin(self, rng: np.random.Generator) -> tuple[Hours, Hours]:
         """Draw a moment of a site that has run for long: births (0 or before) and next strikes of all clocks, hours."""
@@ -172,6 +184,7 @@ def _families(layout: Layout, behaviour: Behaviour, all_clocks: bool) -> list[Fa
             continue
         family = Family(
             name=kind,
+            kind=kind,
             life=component.life,
             down=component.down,
             lost_ratio=component.lost_ratio,

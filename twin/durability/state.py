@@ -41,17 +41,17 @@ class State:
 
     def is_fine(self, disks: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
         """Tell which of the disks are not lost; -1 (no disk) is not fine."""
-        return (self.taken_by[disks] == _FINE) & (disks >= 0)
+        return np.asarray((self.taken_by[disks] == _FINE) & (disks >= 0))
 
     def oldest(self, site: Site, groups: Index) -> npt.NDArray[np.int64]:
         """Return for each group the first strike that one of its lost shards goes back to."""
         shards = site.shards[groups]
-        return np.where(shards >= 0, self.taken_by[shards], _FINE).min(axis=1)
+        return np.asarray(np.where(shards >= 0, self.taken_by[shards], _FINE).min(axis=1))
 
     def missing(self, site: Site, groups: Index) -> npt.NDArray[np.int64]:
         """Return how many shards of each group are lost, holes not counted."""
         shards = site.shards[groups]
-        return ((self.taken_by[shards] != _FINE) & (shards >= 0)).sum(axis=1)
+        return np.asarray(((self.taken_by[shards] != _FINE) & (shards >= 0)).sum(axis=1))
 
     def take(self, site: Site, disks: Index, strike: int, now: float, rng: np.random.Generator) -> int:
         """Lose disks; replacements begin a new life when their copies are made. Returns whom data loss goes back to.

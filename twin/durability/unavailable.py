@@ -30,7 +30,7 @@ class Unavailability(msgspec.Struct, frozen=True, kw_only=True):
     years: float
 
 
-def unavailability(layout: Layout, behaviour: Behaviour, edges: int = 60_000, seed: int = 0) -> Unavailability:
+def unavailability(layout: Layout, behaviour: Behaviour, edges: int = 40_000, seed: int = 0) -> Unavailability:
     """Simulate outages and return how long groups are below ``min_size``.
 
     ``edges``: about how many beginnings and ends of outages to simulate, at most ``EDGES_MAX``; the time follows.
@@ -53,11 +53,10 @@ def unavailability(layout: Layout, behaviour: Behaviour, edges: int = 60_000, se
         before = down[disk] > 0
         down[disk] += step
         changed = disk[(down[disk] > 0) != before]
-        for one in changed.tolist():
-            groups = site.groups_of(np.array([one]))
-            was = int((missing[groups] > spare[groups]).sum())
-            missing[groups] += step
-            below += int((missing[groups] > spare[groups]).sum()) - was
+        groups, shards = site.shards_on(changed)
+        was = int((missing[groups] > spare[groups]).sum())
+        missing[groups] += step * shards
+        below += int((missing[groups] > spare[groups]).sum()) - was
     if below:
         _spread(bins, now / hours * PARTS, PARTS, below / layout.pgs)
     found = [of_sums(float(part.sum()), float((part * part).sum()), PARTS, "batch means") for part in bins.T]

@@ -5,7 +5,7 @@ import math
 import msgspec
 
 from formats.paint import Paint
-from twin.durability.assess import VARIANTS, DataLoss, PoolLoss
+from twin.durability.assess import VARIANTS, Durability, PoolLoss
 from twin.durability.durations import mean_hours
 from twin.durability.estimate import Estimate
 from twin.durability.layout import UNITS
@@ -14,13 +14,13 @@ from twin.durability.markov import Code
 SEE = "docs/durability.md says how each figure is found, and what it does not cover"
 
 
-def to_text(found: DataLoss, paint: Paint) -> str:
+def to_text(found: Durability, paint: Paint) -> str:
     """Lay the answer out for a terminal."""
     lines = [
-        paint.strong(f"Durability of {found.name}") + f", {found.years:g} {_years(found.years)}",
-        f"A lost disk's copies are all made again after {hours_text(mean_hours(found.recovery))}"
-        f" ({found.recovery_source}).",
+        paint.strong(f"Durability of {found.name}") + f", {spelled(found.years)}",
     ]
+    after = hours_text(mean_hours(found.recovery))
+    lines.append(f"A lost disk's copies are all made again after {after} ({found.recovery_source}).")
     lines += [f"warning: {warning}" for warning in found.warnings]
     for pool in found.pools:
         lines += ["", *_pool(pool, found, paint)]
@@ -29,7 +29,7 @@ def to_text(found: DataLoss, paint: Paint) -> str:
     return "\n".join([*lines, SEE, ""])
 
 
-def _pool(pool: PoolLoss, found: DataLoss, paint: Paint) -> list[str]:
+def _pool(pool: PoolLoss, found: Durability, paint: Paint) -> list[str]:
     layout = pool.layout
     size = layout.shards.shape[1]
     lines = [
@@ -37,7 +37,7 @@ def _pool(pool: PoolLoss, found: DataLoss, paint: Paint) -> list[str]:
         + f": {layout.pgs:,} PGs, {Code(shards=size, tolerance=layout.tolerance).name}, min_size {layout.min_size};"
         f" {layout.disks:,} disks in {layout.nodes:,} nodes; {pool.copysets:,} copysets, scatter width"
         f" {pool.scatter_width:.1f}",
-        f"  chance to lose data in {found.years:g} {_years(found.years)}",
+        f"  chance to lose data in {spelled(found.years)}",
     ]
     for one in pool.outcomes:
         figure = one.loss.probability
@@ -73,14 +73,17 @@ def hours_text(hours: float) -> str:
     """Say a time in the unit that suits it."""
     if hours < 1.0:
         return f"{hours * 60:.3g} min"
-    return f"{hours:.3g} h" if hours < 72.0 else f"{hours / 24:.3g} days"
+    if hours < 72.0:
+        return f"{hours:.3g} h"
+    return f"{hours / 24:.3g} days" if hours < 17_532.0 else f"{hours / 8_766:.3g} years"
 
 
-def _years(years: float) -> str:
-    return "year" if years == 1 else "years"
+def spelled(years: float) -> str:
+    """Say a number of years."""
+    return "1 year" if years == 1 else f"{years:g} years"
 
 
-def to_json(found: DataLoss) -> bytes:
+def to_json(found: Durability) -> bytes:
     """Return one JSON object; a figure that did not converge is null, with the bound that is known."""
     behaviours = {name: msgspec.to_builtins(behaviour) for name, behaviour in found.behaviours.items()}
     return msgspec.json.encode(

@@ -5,6 +5,7 @@ drive's last day. Backblaze asks to be named as the source, and not to sell the 
 """
 
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -104,18 +105,19 @@ def _files(path: Path) -> list[Path]:
 def _read_day(table: Sheet, drives: dict[str, Drive], problems: Problems) -> None:
     line, heading = next(table.rows, (0, []))
     at = columns_of(table.name, heading, _DAILY)
+    table.width.columns_max = max(at.values()) + 1  # behind them come some two hundred that nobody asks for
     for line, cells in table.rows:
         if not cells:
             continue
         try:
-            _read_drive(cells, at, drives)
+            _read_drive(cells, at, table.width.columns_max, drives)
         except BadCell as bad:
             problems.add(line, bad, table.name)
 
 
-def _read_drive(cells: list[str], at: dict[str, int], drives: dict[str, Drive]) -> None:
-    if len(cells) <= max(at.values()):
-        raise BadCell(f"{len(cells)} columns; more than {max(at.values())} are expected")
+def _read_drive(cells: list[str], at: dict[str, int], width: int, drives: dict[str, Drive]) -> None:
+    if len(cells) < width:
+        raise BadCell(f"{len(cells)} columns; {width} or more are expected")
     serial, model = cells[at["serial_number"]].strip(), cells[at["model"]].strip()
     if not serial or not model or len(serial) > 100 or len(model) > 100:
         raise BadCell(f"serial_number, model: {serial[:40]!r}, {model[:40]!r}: one is empty, or too long")
@@ -132,6 +134,7 @@ def _read_drive(cells: list[str], at: dict[str, int], drives: dict[str, Drive]) 
     drive.failed = drive.failed or failed
 
 
+@lru_cache(maxsize=16)
 def _day(text: str) -> int:
     try:
         return date.fromisoformat(text.strip()).toordinal()

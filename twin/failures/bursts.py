@@ -10,6 +10,9 @@ import numpy.typing as npt
 WINDOW_S = 120.0
 """Source: D. Ford et al.: Availability in Globally Distributed Storage Systems, OSDI 2010, section 4."""
 
+_REDRAWS_MAX = 1_000
+"""At most a third of the rows is drawn again each time, since bursts are small here."""
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -88,8 +91,25 @@ def rack_affinity(burst: Ints, rack_of: Ints, draws: int = 10_000, seed: int = 1
     sizes = np.bincount(rack_of, minlength=racks)
     own = _pairs(np.bincount(rack_of[burst], minlength=racks))
     generator = np.random.Generator(np.random.Philox(key=seed))
-    scores = _pairs(generator.multivariate_hypergeometric(sizes, len(burst), size=draws))
+    if len(burst) ** 2 > len(rack_of):
+        scores = _pairs(generator.multivariate_hypergeometric(sizes, len(burst), size=draws))
+    else:
+        racked = rack_of[_distinct(generator, len(rack_of), len(burst), draws)]
+        flat = racked + np.arange(draws)[:, None] * racks
+        scores = _pairs(np.bincount(flat.ravel(), minlength=draws * racks).reshape(draws, racks))
     return float(np.mean(scores < own) + np.mean(scores == own) / 2.0)
+
+
+def _distinct(generator: np.random.Generator, nodes: int, count: int, draws: int) -> Ints:
+    """Choose ``count`` different nodes so many times: whole rows with a node twice are drawn again. (draws, count)."""
+    chosen = generator.integers(0, nodes, size=(draws, count))
+    for _ in range(_REDRAWS_MAX):
+        ordered = np.sort(chosen, axis=1)
+        again = np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1))
+        if not len(again):
+            break
+        chosen[again] = generator.integers(0, nodes, size=(len(again), count))
+    return chosen
 
 
 def _pairs(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -47,11 +47,22 @@ class Problems:
             raise InputError([*self._found, *([f"{self._source}: {rest} more"] if rest else [])])
 
 
+class Width:
+    """How many columns of a table are wanted: the rest of a line need not be taken apart. 0: all of them."""
+
+    def __init__(self) -> None:
+        self.columns_max = 0
+
+
 class Sheet(msgspec.Struct, frozen=True, eq=False):
-    """One table: ``name`` for messages; ``rows`` gives (line number, cells), the heading as the first."""
+    """One table: ``name`` for messages; ``rows`` gives (line number, cells), the heading as the first.
+
+    ``width``: may be narrowed once the heading is known.
+    """
 
     name: str
     rows: Iterator[tuple[int, list[str]]]
+    width: Width
 
 
 def sheets(path: Path, delimiter: str = ",", ending: str = ".csv") -> Iterator[Sheet]:
@@ -64,7 +75,7 @@ def sheets(path: Path, delimiter: str = ",", ending: str = ".csv") -> Iterator[S
     if path.suffix.lower() == ".zip":
         yield from _members(path, delimiter, ending)
     else:
-        yield Sheet(str(path), _rows(str(path), lambda: _unpacked(path), delimiter))
+        yield _opened(str(path), partial(_unpacked, path), delimiter)
 
 
 def sheet(path: Path, delimiter: str = ",", ending: str = ".csv") -> Sheet:
@@ -89,8 +100,12 @@ def _members(path: Path, delimiter: str, ending: str) -> Iterator[Sheet]:
     if not names:
         raise InputError([f"{path}: holds no file {ending}"])
     for name in names:
-        where = f"{path}/{name}"
-        yield Sheet(where, _rows(where, partial(_member, path, name), delimiter))
+        yield _opened(f"{path}/{name}", partial(_member, path, name), delimiter)
+
+
+def _opened(where: str, opened: Callable[[], IO[bytes]], delimiter: str) -> Sheet:
+    width = Width()
+    return Sheet(where, _rows(where, opened, delimiter, width), width)
 
 
 def _member(path: Path, name: str) -> IO[bytes]:
@@ -115,10 +130,10 @@ def _unpacked(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _rows(where: str, opened: Callable[[], IO[bytes]], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(where: str, opened: Callable[[], IO[bytes]], delimiter: str, width: Width) -> Iterator[tuple[int, list[str]]]:
     try:
         with io.TextIOWrapper(opened(), encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(_short_lines(text), delimiter=delimiter, strict=True)
+            reader = csv.reader(_short_lines(text, delimiter, width), delimiter=delimiter, strict=True)
             for row in reader:
                 yield reader.line_num, row
     except (gzip.BadGzipFile, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError) as error:
@@ -133,13 +148,15 @@ def _rows(where: str, opened: Callable[[], IO[bytes]], delimiter: str) -> Iterat
         raise InputError([f"{where}: is not a table: {error}"]) from error
 
 
-def _short_lines(text: io.TextIOWrapper) -> Iterator[str]:
+def _short_lines(text: io.TextIOWrapper, delimiter: str, width: Width) -> Iterator[str]:
     for _ in iter(int, 1):
         line = text.readline(LINE_CHARS_MAX)
         if not line:
             return
         if len(line) == LINE_CHARS_MAX:
             raise csv.Error(f"a line has more than {LINE_CHARS_MAX} characters")
+        if width.columns_max and '"' not in line:
+            line = delimiter.join(line.split(delimiter, width.columns_max)[: width.columns_max])
         yield line
 
 

@@ -135,7 +135,9 @@ def calibrated(
 
     if not 0 <= domains_per_year < rate or excess(0.0) > 0 or excess(rate - domains_per_year) < 0:
         given = f"bursts: a share of {share:.2f} of node failures; chance, racks and power alone give"
-        raise InputError([f"{given} {excess(0.0) + share:.2f}; allowed: more than that and below {several:.2f}"])
+        raise InputError(
+            [f"{given} {excess(0.0) + share:.2f}; allowed: more than that and below {several:.2f}, or none"]
+        )
     return process(float(optimize.brentq(excess, 0.0, rate - domains_per_year, xtol=1e-12)))
 
 

@@ -1,5 +1,6 @@
 """One question answered: how much of a mix fits on these hosts, by which policy, how far from the bound, and why."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -77,13 +78,29 @@ def pack(
 
 
 def packing_of(
-    source: str, hosts: Hosts, file: MixFile, survive: Survive, spare: int = 1, policy: FitPolicy = "best"
+    source: str,
+    hosts: Hosts,
+    file: MixFile,
+    survive: Survive,
+    spare: int = 1,
+    policy: FitPolicy = "best",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Packing:
-    """Answer for hosts at hand. Raises: ValueError as ``fits``."""
+    """Answer for hosts at hand. ``progress`` is told how many of how many searches are done.
+
+    Raises: ValueError as ``fits``.
+    """
+    tell = progress or (lambda _done, _of: None)
+    steps = 1 + len(POLICIES)
+    tell(0, steps)
     fit = fits(hosts, file.mix, survive, spare, policy, bound=True)
     reached: dict[str, int] = {}
+    for done, name in enumerate(POLICIES, 1):
+        tell(done, steps)
+        if not fit.why:
+            reached[name] = fits(hosts, file.mix, survive, spare, name).vms
+    tell(steps, steps)
     if not fit.why:
-        reached = {name: fits(hosts, file.mix, survive, spare, name).vms for name in POLICIES}
         reached.setdefault(fit.policy, fit.vms)
     return Packing(source=source, hosts=hosts, file=file, survive=survive, spare=spare, fit=fit, policies=reached)
 

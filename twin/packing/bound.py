@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from twin.packing.place import NOWHERE, Scheduler, arrivals
+from twin.packing.quiet import quiet_stdout
 from twin.packing.records import UNLIMITED, Hosts, Ints, Mix, Survive
 from twin.packing.restart import losses, slots
 
@@ -23,8 +24,11 @@ ROUNDS_MAX = 200
 NODES_MAX = 3_000
 """Branch-and-bound nodes for a whole-number plan. A limit on time would make the plan depend on the computer."""
 GAP = 0.002
-"""A plan this near to the best on the patterns at hand is good enough. Plans are solved without presolve: with it,
-HiGHS writes a line of its own to stdout for some of them, and is no faster."""
+"""A plan this near to the best on the patterns at hand is good enough."""
+LOOSE = 0.03
+"""A pattern this near to the best one is good enough while it still improves the LP."""
+NEAR = 2e-4
+"""How near the generation comes to the LP's own optimum before it stops: what is left only loosens the bound."""
 UNITS_MAX = 1 << 24
 """A host is counted in no more units than these of each resource; the solver's tolerance is of that order."""
 IMPROVES = 1e-7
@@ -77,10 +81,11 @@ def types_of(hosts: Hosts, alive: npt.NDArray[np.bool_] | None = None) -> Types:
     return Types(room=room, counts=np.bincount(kind if alive is None else kind[alive], minlength=len(room)))
 
 
-def knapsack(room: Ints, demands: Ints, prices: Floats, most: Ints) -> tuple[Ints, float]:
-    """Find the pattern worth most on one host, and a bound on what any pattern is worth.
+def knapsack(room: Ints, demands: Ints, prices: Floats, most: Ints, enough: float) -> tuple[Ints, float]:
+    """Find a pattern for one host that is worth more than ``enough``, or else the one worth most; and a bound on any.
 
-    ``most``: int64 array (flavours,), no pattern needs more of one.
+    ``most``: int64 array (flavours,), no pattern needs more of one. Proving the best pattern takes most of the time, so
+    it is only done where a good one does not do.
     """
     limited = [d for d in range(3) if room[d] < UNLIMITED // 2 and demands[:, d].any()]
     ceiling = np.minimum(most, _alone(room, demands))
@@ -89,17 +94,13 @@ def knapsack(room: Ints, demands: Ints, prices: Floats, most: Ints) -> tuple[Int
     units = [_unit(int(room[d]), demands[:, d]) for d in limited]
     rows = np.array([demands[:, d] // unit for d, unit in zip(limited, units, strict=True)], dtype=np.float64)
     tops = np.array([int(room[d]) // unit for d, unit in zip(limited, units, strict=True)], dtype=np.float64)
-    solved = milp(
-        -prices,
-        constraints=LinearConstraint(rows, -np.inf, tops),
-        bounds=Bounds(0, ceiling),
-        integrality=np.ones(len(prices), dtype=np.int64),
-        options={"mip_rel_gap": 0.0, "presolve": False},
-    )
-    if solved.x is None:
+    held, bounds = LinearConstraint(rows, -np.inf, tops), Bounds(0, ceiling)
+    chosen, least = _whole(-prices, held, bounds, LOOSE)
+    if chosen is None or prices @ chosen <= enough:
+        chosen, least = _whole(-prices, held, bounds, 0.0)
+    if chosen is None:
         return ceiling * 0, float(prices @ ceiling)
-    pattern = np.rint(solved.x).astype(np.int64)
-    return pattern, max(float(-solved.mip_dual_bound), float(prices @ pattern))
+    return chosen, max(-least, float(prices @ chosen))
 
 
 def _unit(room: int, demands: Ints) -> int:
@@ -137,12 +138,13 @@ def priced(types: Types, demands: Ints, shares: Floats) -> Priced:
         prices, values, times = _most_master(types, np.array(patterns), np.array(kinds), shares)
         fresh = False
         for kind, room in enumerate(types.room):
-            pattern, worth[kind] = knapsack(room, demands, prices, most)
-            if prices @ pattern > values[kind] + IMPROVES * max(1.0, values[kind]):
+            enough = float(values[kind]) + IMPROVES * max(1.0, float(values[kind]))
+            pattern, worth[kind] = knapsack(room, demands, prices, most, enough)
+            if prices @ pattern > enough:
                 kinds.append(kind)
                 patterns.append(pattern)
                 fresh = True
-        if not fresh:
+        if not fresh or worth @ types.counts <= (values @ types.counts) * (1 + NEAR):
             break
     solved = len(times)
     return Priced(
@@ -246,17 +248,18 @@ def fewest(room: Ints, demands: Ints, counts: Ints, first_fit: int) -> Fewest:
         raise ValueError("a machine is larger than a host")
     types = Types(room=room[None, :], counts=np.array([first_fit]))
     patterns = [pattern for _, pattern in _columns(types, demands, counts)]
-    prices, worth = np.zeros(len(demands)), 1.0
+    used = counts @ demands
+    volume = max(-(-int(used[d]) // int(room[d])) for d in range(3) if used[d] and room[d] < UNLIMITED)
+    bound = volume
     for _ in range(ROUNDS_MAX):
         matrix = np.array(patterns)
         _, prices = _linear(np.ones(len(matrix)), -matrix.T.astype(np.float64), -counts.astype(np.float64))
-        pattern, worth = knapsack(room, demands, prices, counts)
-        if prices @ pattern <= 1 + IMPROVES:
+        pattern, worth = knapsack(room, demands, prices, counts, 1 + IMPROVES)
+        whole = float(prices @ counts)
+        bound = max(bound, int(np.ceil(whole / max(1.0, worth) - 1e-6)))
+        if prices @ pattern <= 1 + IMPROVES or bound >= int(np.ceil(whole - 1e-6)):
             break
         patterns.append(pattern)
-    bound = int(np.ceil(float(prices @ counts) / max(1.0, worth) - 1e-6))
-    used = counts @ demands
-    volume = max(-(-int(used[d]) // int(room[d])) for d in range(3) if used[d] and room[d] < UNLIMITED)
     chosen, times = _whole_cover(room, demands, np.array(patterns), counts)
     best = min(first_fit, int(times.sum())) if times.size else first_fit
     if not times.size or int(times.sum()) > first_fit:
@@ -267,16 +270,23 @@ def fewest(room: Ints, demands: Ints, counts: Ints, first_fit: int) -> Fewest:
 def _whole_cover(room: Ints, demands: Ints, patterns: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """The fewest patterns in whole numbers that hold all machines; nothing if no plan was found within the limit."""
     patterns = patterns[(patterns @ demands <= room).all(axis=1)]
-    solved = milp(
-        np.ones(len(patterns)),
-        constraints=LinearConstraint(patterns.T.astype(np.float64), counts, np.inf),
-        bounds=Bounds(0, np.inf),
-        integrality=np.ones(len(patterns), dtype=np.int64),
-        options={"mip_rel_gap": GAP, "node_limit": NODES_MAX, "presolve": False},
-    )
-    if solved.x is None:
-        return patterns[:0], np.empty(0, dtype=np.int64)
-    times = np.rint(solved.x).astype(np.int64)
-    if (patterns.T @ times < counts).any():
+    rows = LinearConstraint(patterns.T.astype(np.float64), counts, np.inf)
+    times, _ = _whole(np.ones(len(patterns)), rows, Bounds(0, np.inf), GAP)
+    if times is None or (patterns.T @ times < counts).any():
         return patterns[:0], np.empty(0, dtype=np.int64)
     return patterns[times > 0], times[times > 0]
+
+
+def _whole(cost: Floats, rows: LinearConstraint, bounds: Bounds, gap: float) -> tuple[Ints | None, float]:
+    """Minimise ``cost`` over whole numbers: what was found (None within the limit), and what no solution is below."""
+    with quiet_stdout():
+        solved = milp(
+            cost,
+            constraints=rows,
+            bounds=bounds,
+            integrality=np.ones(len(cost), dtype=np.int64),
+            options={"mip_rel_gap": gap, "node_limit": NODES_MAX},
+        )
+    if solved.x is None:
+        return None, -np.inf
+    return np.rint(solved.x).astype(np.int64), float(solved.mip_dual_bound)

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from twin.packing.records import Apart, Hosts, Ints, Mix
+from twin.packing.records import UNLIMITED, Apart, Hosts, Ints, Mix
 
 LOSSES_MAX = 2_000
 """Of more combinations of lost domains than this, those of the fullest domains are tried."""
@@ -144,26 +144,32 @@ class Restarts:
             domain = self.hosts.domains(apart) if apart else self.domain
             if group not in held:
                 held[group] = [host for host in state.hosts_of[group] if not down[host]]
-            fits = (free >= self.demands[flavour]).all(axis=1)
-            fits &= ~np.isin(domain[alive], domain[held[group]])
-            if not fits.any():
+            room = slots(free, self.demands[flavour])
+            for host in held[group]:
+                room[domain[alive] == domain[host]] = 0
+            host = _tightest(room)
+            if host < 0:
                 yield flavour, -1
                 return
-            host = _tightest(free, fits, self.demands[flavour])
             held[group].append(int(alive[host]))
             yield flavour, host
 
 
 def slots(free: Ints, demand: Ints) -> Ints:
-    """How many machines of one flavour still fit on each host: int64 array, shape (hosts,)."""
-    asked = demand > 0
-    return np.asarray((free[:, asked] // demand[asked]).min(axis=1))
+    """Count how many machines of one flavour still fit on each host: int64 array, shape (hosts,)."""
+    asked = np.flatnonzero(demand)
+    if not asked.size:
+        return np.full(len(free), UNLIMITED)
+    room = free[:, asked[0]] // demand[asked[0]]
+    for resource in asked[1:]:
+        room = np.minimum(room, free[:, resource] // demand[resource])
+    return np.asarray(room)
 
 
-def _tightest(free: Ints, fits: npt.NDArray[np.bool_], demand: Ints) -> int:
-    """The host with room for the fewest; the lowest of equals."""
-    room = np.where(fits, slots(free, demand), np.iinfo(np.int64).max)
-    return int(room.argmin())
+def _tightest(room: Ints) -> int:
+    """The host with room for the fewest, but for one; the lowest of equals; -1 if there is none."""
+    host = int(np.where(room > 0, room, np.iinfo(np.int64).max).argmin())
+    return host if room[host] > 0 else -1
 
 
 def _fill(free: Ints, demand: Ints, count: int, tight: bool) -> bool:

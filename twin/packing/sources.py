@@ -136,6 +136,8 @@ def _json(path: Path) -> dict[str, object]:
 
 def _list(path: Path, where: str, table: dict[str, object], key: str) -> list[dict[str, object]]:
     found = table.get(key)
+    if found is None:
+        raise InputError([f"{path}: {where} is missing; needed: an array of objects"])
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise InputError([f"{path}: {where} = {show(found)}: needed: an array of objects"])
     return found
@@ -143,12 +145,16 @@ def _list(path: Path, where: str, table: dict[str, object], key: str) -> list[di
 
 def _table(path: Path, where: str, table: dict[str, object], key: str) -> dict[str, object]:
     found = table.get(key)
+    if found is None:
+        raise InputError([f"{path}: {where}.{key} is missing; needed: an object"])
     if not isinstance(found, dict):
         raise InputError([f"{path}: {where}.{key} = {show(found)}: needed: an object"])
     return found
 
 
 def _count(path: Path, where: str, value: object) -> int:
+    if value is None:
+        raise InputError([f"{path}: {where} is missing; allowed: a whole number from 1 to {HOSTS_MAX}"])
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= HOSTS_MAX:
         raise InputError([f"{path}: {where} = {show(value)}: allowed: a whole number from 1 to {HOSTS_MAX}"])
     return value
@@ -156,6 +162,8 @@ def _count(path: Path, where: str, value: object) -> int:
 
 def _memory(path: Path, where: str, memory: dict[str, object]) -> int:
     value = memory.get("memorySize")
+    if value is None:
+        raise InputError([f"{path}: {where} is missing; needed: the memory of a host"])
     size: float = -1
     if isinstance(value, int) and not isinstance(value, bool):
         size = value * BARE_UNIT

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from twin.durability.assess import VARIANTS, DataLoss, PoolLoss
+from twin.durability.assess import VARIANTS, Durability, PoolLoss
 from twin.durability.durations import mean_hours
 from twin.durability.layout import UNITS
-from twin.durability.words import hours_text
+from twin.durability.words import hours_text, spelled
 from twin.report import colours
 from twin.report.frame import style, to_svg
 from twin.report.sheet import cards, figure, section, sheet, table, write_sheet
@@ -22,20 +23,21 @@ _COLOURS = {
     "components": colours.service(0),
     "bursts": colours.service(1),
 }
+_PLURALS = {"disk": "disks", "node": "nodes", "pdu": "PDUs", "rack": "racks"}
 
 
-def write_page(folder: Path, found: DataLoss) -> Path:
+def write_page(folder: Path, found: Durability) -> Path:
     """Write the page as ``index.html`` into a folder. Raises: InputError if it cannot be written."""
     return write_sheet(folder, "index.html", page(found))
 
 
-def page(found: DataLoss) -> str:
+def page(found: Durability) -> str:
     """Build the page; the same answer gives the same bytes."""
     worst = max(found.pools, key=lambda pool: pool.outcomes[-1].loss.probability.high)
     last = worst.outcomes[-1]
     body = (
         f"<header><div><h1>Durability of {escape(found.name)}</h1>"
-        f'<p class="why">{escape(found.source)}, {found.years:g} years; bursts: {escape(found.bursts)}. '
+        f'<p class="why">{escape(found.source)}, {spelled(found.years)}; bursts: {escape(found.bursts)}. '
         "How each figure is found: docs/durability.md.</p></div></header>"
     )
     body += cards(
@@ -64,15 +66,15 @@ def _loss_caption(pool: PoolLoss, years: float) -> str:
     words = "; ".join(f"{one.variant}: {VARIANTS[one.variant]}" for one in pool.outcomes)
     ratio = pool.ratio()
     said = f" Counting on independence would be wrong by a factor of {ratio:,.3g}." if ratio else ""
-    return (
-        f"Chance to lose data in {years:g} years, with 95 % intervals, and share of time below min_size. {words}.{said}"
-    )
+    shown = f"Chance to lose data in {spelled(years)}, with 95 % intervals, and share of time below min_size."
+    return f"{shown} {words}.{said}"
 
 
 def _at_once_caption(pool: PoolLoss) -> str:
     return (
-        "The chance to lose data if so many disks, nodes, PDUs or racks are lost for good at the same moment, each choice "
-        f"equally likely. {pool.copysets:,} distinct copysets; a disk shares PGs with {pool.scatter_width:.0f} others."
+        "The chance to lose data if so many disks, nodes, PDUs or racks are lost for good at the same moment, each "
+        f"choice equally likely. {pool.copysets:,} distinct copysets; a disk shares PGs with {pool.scatter_width:.0f} "
+        "others."
     )
 
 
@@ -153,12 +155,12 @@ def at_once_picture(pool: PoolLoss, salt: str = "at-once") -> str:
         shown = chance > 0
         if shown.any():
             axes.plot(
-                lost[shown], chance[shown], marker="o", markersize=4, color=colours.service(index), label=f"{unit}s"
+                lost[shown], chance[shown], marker="o", markersize=4, color=colours.service(index), label=_PLURALS[unit]
             )
     axes.set_yscale("log")
     axes.set_ylim(top=1.5)
     axes.set_xlim(left=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True))
     axes.set_xlabel("lost for good at once")
     axes.set_ylabel("chance of data loss")
     if axes.get_legend_handles_labels()[0]:
@@ -175,7 +177,7 @@ def _framed(axes: Axes) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _sources(found: DataLoss) -> Table:
+def _sources(found: Durability) -> Table:
     """Where the figures of failure behaviour are from."""
     rows = [("recovery", hours_text(mean_hours(found.recovery)), "", found.recovery_source)]
     behaviour = found.behaviours[list(found.behaviours)[-1]]

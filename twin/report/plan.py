@@ -126,9 +126,7 @@ def _growth(plan: Plan, join: Joining | None) -> str:
     )
     return section(
         "What growth brings, and what it moves",
-        figure(
-            draw_marginal(plan), "The worth of a further node at each size; the last column is what a terabyte costs."
-        )
+        figure(draw_marginal(plan), "The worth of a further node at each size, and what a usable terabyte of it costs.")
         if any(step.marginal.price_per_tb is not None for step in plan.growth)
         else figure(draw_marginal(plan), "The worth of a further node at each size."),
         figure(draw_growth(plan.growth, join), caption),

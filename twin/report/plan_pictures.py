@@ -99,15 +99,15 @@ def _pgs_each(axes: Axes, osds: Sequence[int], now: Mapping[int, int], then: Map
             for at, osd in enumerate(osds):
                 where = at + (0 if one else shift)
                 axes.text(where, counts.get(osd, 0), str(counts.get(osd, 0)), ha="center", va="bottom", fontsize=7.5)
-    step = max(1, len(osds) // 24)
-    axes.set_xticks(places[::step], [f"osd.{osd}" for osd in osds[::step]], fontsize=8)
+    axes.set_xticks(places, [str(osd) for osd in osds], fontsize=8)
+    axes.set_xlabel("OSD", color=colours.FAINT)
     axes.set_ylabel("PGs", color=colours.FAINT)
 
 
 def _pgs_spread(axes: Axes, now: Mapping[int, int], then: Mapping[int, int], name: str) -> None:
     counts = [np.array(sorted(one.values())) for one in (now, then) if one]
-    top = int(max(count.max() for count in counts))
-    edges = np.arange(-0.5, top + 1.5, max(1.0, round(top / 80))).tolist()
+    low, top = min(int(count.min()) for count in counts), max(int(count.max()) for count in counts)
+    edges = np.arange(low - 0.5, top + 1.5, max(1.0, round((top - low) / 80))).tolist()
     names = (("now", FIRST), (name, THEN))[: len(counts)]
     for (label, colour), count in zip(names, counts, strict=True):
         filled = label == "now"
@@ -174,10 +174,10 @@ def draw_marginal(plan: Plan) -> str:
     steps = plan.growth
     nodes = [step.moment.nodes for step in steps]
     more = [step.marginal.bytes / step.marginal.nodes for step in steps]
-    panels: list[tuple[str, list[float], Shower]] = [("usable bytes it brings, a node", more, size)]
+    panels: list[tuple[str, list[float], Shower]] = [("usable bytes each node brings", more, size)]
     if all(step.marginal.vms is not None for step in steps):
         vms = [(step.marginal.vms or 0) / step.marginal.nodes for step in steps]
-        panels.append(("VMs it brings, a node", vms, _shower("VMs")))
+        panels.append(("VMs each node brings", vms, _shower("VMs")))
     costs = [step.marginal.price_per_tb for step in steps]
     if all(cost is not None for cost in costs):
         panels.append((f"{plan.currency} a usable TB", [cost or 0.0 for cost in costs], _shower("price")))

@@ -57,7 +57,7 @@ def draw_recovery(recovery: Recovery, name: str = "recovery") -> str:
         clients.set_xlabel(f"{unit} since data began to move{_waited(recovery)}", color=colours.FAINT)
         clients.set_xlim(-BEFORE * span if recovery.wait_ms else 0.0, span * 1.01)
         for axes in (left, groups, clients):
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
             quiet(axes, "y")
         for axes in (groups, clients):
             axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))

@@ -21,7 +21,12 @@ SIZE_INCHES = (11.0, 3.9)
 
 
 def write_page(folder: Path, found: Scaling) -> Path:
-    """Write the page as ``index.html`` of a folder, one file that loads nothing. Raises: InputError if it cannot."""
+    """Write the page as ``index.html`` of a folder, one file that loads nothing, and its pictures beside it.
+
+    Raises: InputError if a file cannot be written.
+    """
+    for name, draw in (("delivered", draw_delivered), ("times", draw_times), ("costs", draw_costs)):
+        write_sheet(folder, f"{name}.svg", draw(found))
     return write_sheet(folder, "index.html", page(found))
 
 

@@ -32,7 +32,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     stated churn, without the beats of a node at rest, which are ``beats_per_node_s``.
     ``zookeeper_requests_per_s``: pings and the requests of the churn. ``step_us``: processor time of one step of an
     agent alone on its server; ``churn_us``: of all its steps for one loss and one join anywhere in the rack.
-    ``cold_start``: None if none was measured.
+    ``usable_bytes`` takes all disks as equally full and keeps room for the loss of a node; ``usable_placed_bytes`` does
+    neither, but ends with the fullest disk as CRUSH fills them. ``cold_start``, ``usable_placed_bytes``: None if not
+    measured.
     """
 
     nodes: int
@@ -68,6 +70,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: float
     shares: tuple[Share, ...]
     cold_start: Storm | None = None
+    usable_placed_bytes: int | None = None
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +81,9 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_ms: int
 
 
-def row_of(samples: Sequence[Sample], rack: RackFile, around: Surroundings, cold: Storm | None) -> Row:
+def row_of(
+    samples: Sequence[Sample], rack: RackFile, around: Surroundings, cold: Storm | None, lying: int | None
+) -> Row:
     """Sum up the samples of one size. ``rack``: the one they were measured in."""
     nodes, yearly = samples[0].nodes, churn_yearly()
     done = [deliver(sample, rack, around.timing, around.heartbeat_ms, yearly) for sample in samples]
@@ -128,6 +133,7 @@ def row_of(samples: Sequence[Sample], rack: RackFile, around: Surroundings, cold
         memory_bytes=mean(lambda s: s.memory_bytes),
         shares=_mean_shares(done),
         cold_start=cold,
+        usable_placed_bytes=lying,
     )
 
 

@@ -16,6 +16,7 @@ from twin.scaling import site
 from twin.scaling.delivered import churn_yearly, deliver
 from twin.scaling.figures import figure
 from twin.scaling.meter import Clock
+from twin.scaling.placed import placed_bytes
 from twin.scaling.rows import Row, Surroundings, row_of
 from twin.scaling.site import Plan, Sample, grown, measure
 from twin.scaling.storm import Storm, storm
@@ -64,7 +65,8 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def table(self) -> Table:
         """One row for each size: the columns of ``Row`` that are numbers."""
-        names = [name for name in Row.__struct_fields__ if name not in ("shares", "cold_start")]
+        left_out = ("shares", "cold_start", "usable_placed_bytes")
+        names = [name for name in Row.__struct_fields__ if name not in left_out]
         units = {name: unit for name in names if (unit := _unit(name))}
         return Table({name: [getattr(row, name) for row in self.rows] for name in names}, units, "One more node")
 
@@ -76,6 +78,7 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
             "nodes": [row.nodes for row in rows],
             "delivers": [row.delivered for row in rows],
             "usable": [row.usable_bytes / 1e12 for row in rows],
+            **_placed_column(rows),
             "VMs": [row.usable_vms for row in rows],
             "join": [row.join_ms / 1000 for row in rows],
             "failover": [row.failover_ms / 1000 for row in rows],
@@ -94,6 +97,8 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
             "step": "us",
             "snapshot": "kB",
         }
+        if "placed" in columns:
+            units["placed"] = "TB"
         if all(row.cold_start is not None for row in rows):
             columns["cold start"] = [row.cold_start.joined_ms / 60_000 for row in rows if row.cold_start is not None]
             units["cold start"] = "min"
@@ -124,6 +129,7 @@ def scale(
     rack: Path | None = None,
     catalog: Path = CATALOG,
     storms: int = NODES_MAX,
+    placed: bool = True,
     clock: Clock | None = None,
     run: Runner | None = None,
     make: site.Make | None = None,
@@ -131,8 +137,9 @@ def scale(
     """Grow racks to these sizes with ``seeds`` seeds each, and fit.
 
     ``rack``: a rack file whose first server is the model that all racks are made of. ``storms``: the largest size of
-    which a cold start is measured, 0 for none. ``clock`` counts processor time
-    in nanoseconds; without one, steps of agents cost nothing. ``make`` builds other machines than the core's.
+    which a cold start is measured, 0 for none. ``placed``: whether data is placed with CRUSH, too. ``clock`` counts
+    processor time in nanoseconds; without one, steps of agents cost nothing. ``make`` builds the machines, if others
+    than the core's are to be tried.
 
     Raises: InputError for sizes that cannot be fitted, and for files that cannot be read.
     """
@@ -147,17 +154,22 @@ def scale(
             samples[done.nodes].append(done)
         else:
             cold[done.nodes] = done
-    return summed_up(samples, cold, plan)
+    lying = {size: placed_bytes(grown(size, 0, plan)) for size in sizes if placed and _disks(plan, size)}
+    return summed_up(samples, cold, plan, lying)
 
 
-def summed_up(samples: Mapping[int, Sequence[Sample]], cold: Mapping[int, Storm], plan: Plan) -> Scaling:
-    """Fit what was measured, by size."""
+def summed_up(
+    samples: Mapping[int, Sequence[Sample]], cold: Mapping[int, Storm], plan: Plan, lying: Mapping[int, int]
+) -> Scaling:
+    """Fit what was measured, by size. ``lying``: usable bytes as CRUSH places data, where that was worked out."""
     from twin.scaling.certificate import broken  # both look at what is made here
     from twin.scaling.words import in_words
 
     around = Surroundings(catalog=plan.catalog, timing=Timing(), heartbeat_ms=load()["peers.interval_ms"].ms)
     racks = {size: grown(size, 0, plan) for size in samples}
-    rows = tuple(row_of(samples[size], racks[size], around, cold.get(size)) for size in sorted(samples))
+    rows = tuple(
+        row_of(samples[size], racks[size], around, cold.get(size), lying.get(size)) for size in sorted(samples)
+    )
 
     def delivered(yearly: float) -> dict[int, list[float]]:
         return {
@@ -173,6 +185,8 @@ def summed_up(samples: Mapping[int, Sequence[Sample]], cold: Mapping[int, Storm]
         fits["changes_by_processor"] = fit({n: [1e9 / _churn_ns(s) for s in found] for n, found in samples.items()})
     if len(cold) >= 3:
         fits["cold_start_joins"] = fit({size: [size / (one.joined_ms / 1000)] for size, one in cold.items()})
+    if len(lying) >= 3:
+        fits["bytes_as_placed"] = fit({size: [count / lying[min(lying)]] for size, count in lying.items()})
     found = Scaling(
         usl=fit(delivered(churn_yearly())),
         fits=fits,
@@ -271,6 +285,15 @@ def _checked(nodes: Sequence[int], seeds: int) -> list[int]:
     if problems:
         raise InputError(problems)
     return sizes
+
+
+def _placed_column(rows: Sequence[Row]) -> dict[str, list[float]]:
+    found = [row.usable_placed_bytes / 1e12 for row in rows if row.usable_placed_bytes is not None]
+    return {"placed": found} if len(found) == len(rows) else {}
+
+
+def _disks(plan: Plan, size: int) -> bool:
+    return bool(grown(size, 0, plan).nodes[0].osd_disks)
 
 
 def _pattern(rack: Path | None) -> Server | None:

@@ -18,6 +18,7 @@ FITS = {
     "every_node_lost_daily": "the same if every node were lost and joined again once a day",
     "changes_by_messages": "losses and joins that a node could follow with one message a second",
     "changes_by_processor": "losses and joins a second that one core of every agent could follow",
+    "bytes_as_placed": "bytes that fit before the fullest disk is full, as CRUSH places them without a balancer",
     "cold_start_joins": "nodes that join in a second when all are dark at once",
 }
 
@@ -83,13 +84,25 @@ def _harsher(found: "Scaling") -> Iterator[str]:
             f"{last.nodes:,} nodes is {needed:.2g} a second, {per_s / needed:.1g} times less."
         )
     for name, usl in found.fits.items():
+        if name == "bytes_as_placed":
+            yield _placed(found, usl)
+            continue
         yield f"Harsher, {FITS[name]}: sigma {_number(usl.sigma)}, kappa {_number(usl.kappa)}{_meaning(usl)}."
 
 
 def _meaning(usl: Usl) -> str:
-    if usl.sigma > 0.5:
-        return "; it stops growing, since every agent takes part in every change"
+    if usl.linear_ratio < 0.1:
+        return f"; it stops growing, {usl.linear_ratio:.1%} of linear: every agent takes part in every change"
     return "" if usl.sigma <= 0.01 and usl.kappa <= 1e-6 else f"; {usl.linear_ratio:.1%} of linear at the largest size"
+
+
+def _placed(found: "Scaling", usl: Usl) -> str:
+    """What CRUSH's chance takes, which has nothing to do with the control plane."""
+    each = [row.usable_placed_bytes / row.nodes / 1e12 for row in found.rows if row.usable_placed_bytes]
+    return (
+        f"{FITS['bytes_as_placed'].capitalize()}: {each[0]:.2f} TB a node in the smallest rack, {each[-1]:.2f} in the "
+        f"largest, sigma {_number(usl.sigma)}, kappa {_number(usl.kappa)}: the more disks, the fuller the fullest."
+    )
 
 
 def _storm(found: "Scaling") -> Iterator[str]:

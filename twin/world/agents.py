@@ -101,6 +101,8 @@ class AgentSlot:
         self._stops = 0
         self._storage_ok = True
         self._reachable = False
+        self.unlooked = True
+        """Whether nobody has looked yet if this boot or this process reaches the storage (``storage_changed``)."""
         self._unchecked = 0
 
     @property
@@ -118,6 +120,7 @@ class AgentSlot:
     def os_up(self, supervisor: Supervisor, delay_ms: int) -> None:
         """The operating system is up: start the agent after ``delay_ms``, or hand over if it cannot start."""
         self.supervisor = supervisor
+        self.unlooked = True
         self._stops = 0
         self._around.client.saved_session = NO_SESSION  # the file is in memory, and lost with the boot
         if self._restarts:
@@ -183,6 +186,7 @@ class AgentSlot:
         if self._stops:
             host.freeze()
         self._storage_ok = around.storage_seen(self.node)
+        self.unlooked = True
         started = Started(
             at_ms=around.clock.now(),
             boot_id=supervisor.site.boot_id,
@@ -263,6 +267,7 @@ class AgentSlot:
 
     def storage_changed(self) -> None:
         """Tell the agent if the node reaches the storage now and did not, or the reverse."""
+        self.unlooked = False
         ok = self._around.storage_seen(self.node)
         if ok != self._reachable:
             self._reachable = ok

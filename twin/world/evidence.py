@@ -129,6 +129,11 @@ class Evidence:
             beat.active = beat.implicit = False
         self._beats.clear()
 
+    @property
+    def beating(self) -> bool:
+        """Whether there is any beat."""
+        return bool(self._beats)
+
     def implicit(self, service: str) -> bool:
         """Whether a beat of this service goes without events now."""
         return any(beat.implicit for beat in self._of(service))

@@ -95,7 +95,7 @@ class World:
         self._state: dict[NodeId, str] = {}
         self._visible: dict[NodeId, bool] = {}
         self._starting = False
-        self._looking = False
+        self._looking = self._storage_moved = False
         self._build()
 
     # -- building ---------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class World:
         self.power.on_up(self._came_up)
         self.power.on_down(self._went_down)
         self.power.bmc.on_proof(self.storage.proved_off)
-        self.storage.on_change(self._look_later)
+        self.storage.on_change(self._storage_changed)
         self.ensemble.on_change(self._look_later)
         Witness(self.kernel, self.truth, self.ensemble, self.clocks, self.services).listen(self.storage, self.power)
         self.fabric.on_change(self._fabric_changed)
@@ -338,12 +338,20 @@ class World:
             self._looking = True
             self.kernel.after(0, self._look)
 
+    def _storage_changed(self) -> None:
+        self._storage_moved = True
+        self._look_later()
+
     def _look(self) -> None:
         self._looking = False
         self._clients.stir()
+        moved, self._storage_moved = self._storage_moved, False
         for node, supervisor in list(self.supervisors.items()):
-            supervisor.evidence.reevaluate()
-            self.agents[node].storage_changed()
+            if supervisor.evidence.beating:
+                supervisor.evidence.reevaluate()
+            agent = self.agents[node]
+            if moved or agent.unlooked:
+                agent.storage_changed()
 
     def _fabric_changed(self) -> None:
         for node in self.nodes:

@@ -96,7 +96,7 @@ class Quorum:
 
     def sync_delay_ms(self) -> int:
         """How much slow disks add to a commit: the slowest disk of the fastest majority."""
-        if not any(server.slow_ms for server in self.servers.values()):
+        if not any(server.slow_ms for node in self.voters if (server := self.servers.get(node)) is not None):
             return 0
         delays = sorted(self.servers[node].slow_ms for node in self.voters if self._follows(self.servers[node]))
         need = len(self.voters) // 2

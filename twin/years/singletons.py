@@ -7,6 +7,7 @@ import numpy as np
 
 from core.ensemble import plan
 from core.errors import InputError
+from core.hashing import digest
 from core.ids import DomainId, NodeId, RackId, ServiceName
 from core.placement import Placement
 from core.specs import NodeSpec, ServiceSpec
@@ -16,7 +17,8 @@ from twin.failures.renewal import Ints, Outages, joined_ends
 from twin.years.site import Site, spans_of
 from twin.years.timeline import Timeline
 
-CANDIDATES = 16
+VOTERS = 5
+CANDIDATES = 4
 """So many nodes are asked for at once before the unfit ones are told. Source: ours."""
 FAILOVERS_MAX = 1_000_000
 
@@ -68,7 +70,7 @@ def singleton_years(
     """
     if not site.nodes:
         raise InputError(["nodes: there is none; needed: one for a singleton to run on"])
-    specs = list(nodes) if nodes is not None else _specs(site)
+    specs = list(nodes) if nodes is not None else specs_of(site)
     numbers = {spec.id: number for number, spec in enumerate(specs)}
     placement = Placement()
     for spec in specs:
@@ -77,24 +79,29 @@ def singleton_years(
         placement.set_service(service)
     down = timeline.node_down
     first = spans_of(down.component, site.nodes)
-    quorum = _without_majority(_voters(specs), numbers, down, first, timeline.duration_ms)
+    quorum = _without_majority(voters_of(specs), numbers, down, first, timeline.duration_ms)
     follower = _Follower(placement, specs, numbers, down, first, quorum, timeline.duration_ms)
     return [follower.follow(service.name, failover, seed) for service in services if service.run == "singleton"]
 
 
-def _specs(site: Site) -> list[NodeSpec]:
+def specs_of(site: Site) -> list[NodeSpec]:
     """The nodes as the core sees them, in the order of their numbers."""
     return [
-        NodeSpec(id=NodeId(f"n{node}"), rack=RackId(f"r{rack}"), power_domain=DomainId(f"p{site.pdu_of[rack]}"))
-        for node, rack in enumerate(site.rack_of.tolist())
+        NodeSpec(id=NodeId(f"n{node}"), rack=RackId(f"r{rack}"), power_domain=DomainId(f"p{pdu}"))
+        for node, (rack, pdu) in enumerate(zip(site.rack_of.tolist(), site.pdu_of.tolist(), strict=True))
     ]
 
 
-def _voters(specs: Sequence[NodeSpec]) -> tuple[NodeId, ...]:
-    alive = {spec.id: spec.power_domain for spec in specs}
+def voters_of(specs: Sequence[NodeSpec]) -> tuple[NodeId, ...]:
+    """The voters that the core's own rule chooses, out of the first few of each power domain in that rule's order."""
+    ranked: dict[DomainId, list[NodeId]] = {}
+    for spec in sorted(specs, key=lambda spec: (digest(f"voter/{spec.id}"), spec.id)):
+        ranked.setdefault(spec.power_domain, []).append(spec.id)
+    alive = {node: domain for domain, nodes in ranked.items() for node in nodes[: VOTERS + 1]}
+    alive[specs[0].id] = specs[0].power_domain
     voters: tuple[NodeId, ...] = (specs[0].id,)
     for _ in range(2):
-        voters += plan(voters, alive, (), 5).joining
+        voters += plan(voters, alive, (), VOTERS).joining
     return voters
 
 

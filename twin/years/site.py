@@ -18,7 +18,8 @@ DISKS_MAX = 1_000_000
 class Site(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """What there is, as int64 arrays of numbers from 0, and how each kind of component fails.
 
-    ``rack_of``: shape (nodes,); ``pdu_of``: shape (racks,); ``disk_node``: shape (disks,), the node of each disk.
+    ``rack_of`` and ``pdu_of``: shape (nodes,), the rack and the power unit of each node; ``disk_node``: shape (disks,),
+    the node of each disk.
     A kind that is None never fails. ``node`` is what all reasons together do to one node; the shares of its bursts, its
     rack and its power unit are taken off what it does on its own. ``bursts``: see ``twin.failures.shocks``.
     """
@@ -37,6 +38,16 @@ class Site(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     def nodes(self) -> int:
         """How many nodes there are."""
         return len(self.rack_of)
+
+    @property
+    def racks(self) -> int:
+        """How many racks there are."""
+        return int(self.rack_of.max(initial=-1)) + 1
+
+    @property
+    def pdus(self) -> int:
+        """How many power units there are."""
+        return int(self.pdu_of.max(initial=-1)) + 1
 
     @property
     def disks(self) -> int:
@@ -78,10 +89,9 @@ def regular(
     if problems:
         raise InputError(problems)
     rack_of = np.arange(nodes, dtype=np.int64) // nodes_per_rack
-    racks = int(rack_of[-1]) + 1
     return placed(
         rack_of,
-        np.arange(racks, dtype=np.int64) // racks_per_pdu,
+        rack_of // racks_per_pdu,
         np.repeat(np.arange(nodes, dtype=np.int64), disks),
         nodes_per_rack=nodes_per_rack,
         disk_component=disk_component,

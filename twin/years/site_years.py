@@ -1,6 +1,7 @@
 """``site_years``: a big site's years of failures in one call, from what fails to what users notice."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from twin.years.layout import groups_for, scatter
 from twin.years.measured import SILENT
 from twin.years.singletons import Failover, SingletonYears, singleton_years
 from twin.years.site import Site, regular
+from twin.years.source import site_of
 from twin.years.storage import Pool, StorageYears, storage_years
 from twin.years.timeline import KINDS, Timeline, simulate
 
@@ -87,13 +89,13 @@ class SiteYears(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 def site_years(
+    source: Path | str | None = None,
+    *,
     nodes: int = 1_000,
     disks: int = 10,
     years: float = 1.0,
-    *,
     seed: int = 1,
-    site: Site | None = None,
-    pool: Pool | None = None,
+    pool: str | None = None,
     size: int = 3,
     min_size: int = 2,
     needed: int = 1,
@@ -102,57 +104,71 @@ def site_years(
     correlated: bool = True,
     services: Sequence[ServiceSpec] = SERVICES,
     failover: Failover = SILENT,
-    source: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> SiteYears:
-    """Simulate ``years`` of a site of ``nodes`` nodes with ``disks`` disks each, or of ``site`` with its ``pool``.
+    """Simulate ``years`` of a rack file or a real Ceph cluster, or else of ``nodes`` equal nodes of ``disks`` disks.
 
-    Without a pool, one is laid out over all disks at random, racks or nodes apart, with ``size`` shards of which
-    ``needed`` restore the rest. ``correlated``: with bursts, racks and power units.
+    ``source``: a rack file or a folder of Ceph JSON, whose ``pool`` (by default the one that holds most) is followed as
+    Ceph places it. Without one, a pool is laid out over all disks at random, racks or nodes apart, with ``size`` shards
+    of which ``needed`` restore the rest. ``correlated``: with bursts, racks and power units.
 
-    Raises: InputError if a number is out of its range, or more fails than fits into memory.
+    Raises: InputError if a number is out of its range, more fails than fits into memory, or the source is not right.
     """
+    if source is not None:
+        found = site_of(Path(source), pool, disk_component=disk, node=node, correlated=correlated)
+        return follow(found.site, found.pool, found.words, years, seed, services, failover, progress)
+    if not 1 <= needed <= min_size <= size:
+        said = f"size {size}, min_size {min_size}, needed {needed}"
+        raise InputError([f"{said}: allowed: 1 <= needed <= min_size <= size"])
+    site = regular(nodes, disks, disk_component=disk, node=node, correlated=correlated)
+    laid = None
+    if site.disks >= size:
+        placement = scatter(groups_for(site.disks, size), size, site.disk_node, site.rack_of, seed)
+        laid = Pool(placement=placement, min_size=min_size, needed=needed)
+    words = f"{site.nodes:,} node{'s' * (nodes > 1)}, {site.disks:,} disk{'s' * (site.disks > 1)}"
+    return follow(site, laid, words, years, seed, services, failover, progress)
+
+
+def follow(
+    site: Site,
+    pool: Pool | None,
+    source: str,
+    years: float,
+    seed: int = 1,
+    services: Sequence[ServiceSpec] = SERVICES,
+    failover: Failover = SILENT,
+    progress: Callable[[str], None] | None = None,
+) -> SiteYears:
+    """Simulate ``years`` of a site and a pool that are at hand. Raises: InputError as ``site_years``."""
     if not 0 < years <= YEARS_MAX:
         raise InputError([f"years: {years}: allowed: above 0, up to {YEARS_MAX:g}"])
-    place = site or regular(nodes, disks, disk_component=disk, node=node, correlated=correlated)
-    if pool is None and place.disks >= size and not 1 <= needed <= min_size <= size:
-        raise InputError(
-            [f"size {size}, min_size {min_size}, needed {needed}: allowed: 1 <= needed <= min_size <= size"]
-        )
     tell = progress or (lambda _: None)
     duration_ms = round(years * YEAR_H * HOUR_MS)
     tell("components")
-    timeline = simulate(place, duration_ms, seed)
+    timeline = simulate(site, duration_ms, seed)
     tell("placement groups")
-    laid = pool
-    if laid is None and place.disks >= size:
-        groups = groups_for(place.disks, size)
-        laid = Pool(
-            placement=scatter(groups, size, place.disk_node, place.rack_of, seed), min_size=min_size, needed=needed
-        )
-    storage = storage_years(place, timeline, laid) if laid is not None else None
+    storage = storage_years(site, timeline, pool) if pool is not None else None
     tell("singletons")
     return SiteYears(
-        site=place,
+        site=site,
         years=years,
         seed=seed,
         timeline=timeline,
         bursts=burst_shares(timeline.node_down.start_ms, timeline.node_down.component),
         storage=storage,
-        singletons=tuple(singleton_years(place, timeline, services, failover, seed)),
-        source=source or f"{place.nodes:,} nodes, {place.disks:,} disks",
+        singletons=tuple(singleton_years(site, timeline, services, failover, seed)),
+        source=source,
     )
 
 
 def _components(of: SiteYears) -> Table:
     site, timeline = of.site, of.timeline
-    racks, pdus = len(site.pdu_of), int(site.pdu_of.max(initial=-1)) + 1
     kinds = {
         "disk": (site.disks, site.disk),
         "node": (site.nodes, site.node),
-        "switch": (racks, site.switch),
-        "rack": (racks, site.rack),
-        "pdu": (pdus, site.pdu),
+        "switch": (site.racks, site.switch),
+        "rack": (site.racks, site.rack),
+        "pdu": (site.pdus, site.pdu),
     }
     rows: list[tuple[object, ...]] = []
     for kind, (count, component) in kinds.items():

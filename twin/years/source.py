@@ -56,12 +56,12 @@ def _site(cluster: Cluster, disk_component: Component | None, node: Component, c
         raise InputError([f"{cluster.source}: {len(cluster.hosts)} hosts, {len(cluster.osds)} disks; needed: some"])
     hosts = {host.name: number for number, host in enumerate(cluster.hosts)}
     racks = {name: number for number, name in enumerate(sorted({host.rack or "" for host in cluster.hosts}))}
-    pdu_of_rack = {host.rack or "": host.pdu or f"of rack {host.rack or ''}" for host in cluster.hosts}
-    pdus = {name: number for number, name in enumerate(sorted(set(pdu_of_rack.values())))}
+    fed_by = [host.pdu or f"of rack {host.rack or ''}" for host in cluster.hosts]
+    pdus = {name: number for number, name in enumerate(sorted(set(fed_by)))}
     rack_of = np.asarray([racks[host.rack or ""] for host in cluster.hosts], dtype=np.int64)
     return placed(
         rack_of,
-        np.asarray([pdus[pdu_of_rack[rack]] for rack in racks], dtype=np.int64),
+        np.asarray([pdus[name] for name in fed_by], dtype=np.int64),
         np.asarray([hosts[osd.host] for osd in cluster.osds], dtype=np.int64),
         nodes_per_rack=int(np.bincount(rack_of).max()),
         disk_component=disk_component,

@@ -13,6 +13,8 @@ from twin.years.site import Site, spans_of
 from twin.years.sweep import Crossings, Series, crossings
 from twin.years.timeline import Timeline, expand
 
+SPANS_MAX = 5_000_000_000
+"""More outages of shards are refused: at a few millions a second they would take half an hour. Source: ours."""
 CHUNK_SPANS = 2_000_000
 """So many outages of shards are swept at once, which bounds the memory. Source: ours; about 200 MB."""
 
@@ -188,12 +190,18 @@ def _rebuild(site: Site, pool: Pool) -> _Rebuild:
         rank = np.empty(len(flat), dtype=np.int64)
         rank[order] = np.arange(len(flat)) - np.searchsorted(keys[order], keys[order])
         waves.append((rank // lanes).astype(np.int32).reshape(pool.placement.shape))
-    used = np.unique(site.disk_node[np.unique(flat[held])])
-    nodes = np.sort(np.where(held, site.disk_node[np.where(held, flat, 0)], -1).reshape(pool.placement.shape), axis=1)
-    apart = not ((nodes[:, 1:] == nodes[:, :-1]) & (nodes[:, 1:] >= 0)).any()
-    of_node = not apart or len(used) > pool.placement.shape[1]
+    used = np.zeros(site.nodes, dtype=np.bool_)
+    used[site.disk_node[np.bincount(flat[held], minlength=site.disks) > 0]] = True
+    of_node = int(used.sum()) > pool.placement.shape[1] or not _apart(site, pool)
     several = int(np.bincount(site.disk_node).max()) > 1
     return _Rebuild(waves[0], waves[1], of_node, of_node or several)
+
+
+def _apart(site: Site, pool: Pool) -> bool:
+    """Whether no two shards of any group lie on one node."""
+    held = _present(pool.placement, site.disks)
+    nodes = np.sort(np.where(held, site.disk_node[np.where(held, pool.placement, 0)], -1), axis=1)
+    return not ((nodes[:, 1:] == nodes[:, :-1]) & (nodes[:, 1:] >= 0)).any()
 
 
 def _present(disk: npt.NDArray[np.int32], disks: int) -> npt.NDArray[np.bool_]:
@@ -205,6 +213,8 @@ def _chunks(pool: Pool, shards: _Shards) -> list[tuple[int, int]]:
     counts = np.diff(shards.first)
     disks = np.where(_present(pool.placement, len(counts)), pool.placement, 0)
     total = np.cumsum(counts[disks].sum(axis=1) + 1)
+    if total[-1] > SPANS_MAX:
+        raise InputError([f"outages of shards: {int(total[-1]):,}; allowed: {SPANS_MAX:,}; take fewer nodes or years"])
     pieces = int(total[-1]) // CHUNK_SPANS + 1
     cuts = np.searchsorted(total, np.arange(1, pieces) * CHUNK_SPANS).tolist()
     edges = sorted({0, *cuts, len(total)})

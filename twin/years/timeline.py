@@ -56,7 +56,6 @@ def simulate(site: Site, duration_ms: int, seed: int) -> Timeline:
 
     Raises: InputError if more fails than fits into memory, or bursts leave nothing for a node's own failures.
     """
-    racks, pdus = len(site.pdu_of), int(site.pdu_of.max(initial=-1)) + 1
     own, burst = NONE, NONE
     if site.node is not None:
         factor = alone_rate_factor(site.bursts, site.node, site.domains_per_year())
@@ -67,14 +66,14 @@ def simulate(site: Site, duration_ms: int, seed: int) -> Timeline:
         "disk": _drawn(site.disk, site.disks, duration_ms, seed),
         "node": own,
         "burst": burst,
-        "switch": _drawn(site.switch, racks, duration_ms, seed),
-        "rack": _drawn(site.rack, racks, duration_ms, seed),
-        "pdu": _drawn(site.pdu, pdus, duration_ms, seed),
+        "switch": _drawn(site.switch, site.racks, duration_ms, seed),
+        "rack": _drawn(site.rack, site.racks, duration_ms, seed),
+        "pdu": _drawn(site.pdu, site.pdus, duration_ms, seed),
     }
     held = [
         spread(by_kind["switch"], site.rack_of),
         spread(by_kind["rack"], site.rack_of),
-        spread(by_kind["pdu"], site.pdu_of[site.rack_of] if racks else site.rack_of),
+        spread(by_kind["pdu"], site.pdu_of),
     ]
     alone, held_all = union([own, burst]), union(held)
     return Timeline(
