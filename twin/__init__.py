@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from twin.notebook import failover_times as failover_times
     from twin.notebook import simulate as simulate
     from twin.notebook import timers as timers
-    from twin.packing.fit import fits as fits
+    from twin.packing.answer import pack as pack
     from twin.scaling.scale import scale as scale
     from twin.table import Table as Table
     from twin.years.site_years import site_years as site_years
@@ -25,7 +25,7 @@ _HOMES = {
     "availability": "twin.durability.singletons",
     "data_loss": "twin.durability.assess",
     "failover_times": "twin.notebook",
-    "fits": "twin.packing.fit",
+    "pack": "twin.packing.answer",
     "plan": "twin.capacity.plan",
     "scale": "twin.scaling.scale",
     "simulate": "twin.notebook",
@@ -38,7 +38,7 @@ __all__ = [
     "availability",
     "data_loss",
     "failover_times",
-    "fits",
+    "pack",
     "pictures",
     "plan",
     "scale",

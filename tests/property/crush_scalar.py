@@ -12,15 +12,18 @@ WORD = 0xFFFFFFFF
 UNDEFINED = NONE - 1
 LOGS = [int(log) for log in negative_logs()]
 ORDERS = {
+    1: ("bx", "ya"),
     2: ("ab", "xa", "by"),
     3: ("ab", "cx", "ya", "bx", "yc"),
     4: ("ab", "cd", "ax", "yb", "cx", "yd"),
+    5: ("ab", "cd", "ex", "ya", "bx", "yc", "dx", "ye"),
 }
 
 
 def hashed(*values: int) -> int:
-    """Hash two to four values by rjenkins1."""
-    at = dict(zip("abcd", (value & WORD for value in values), strict=False)) | {"x": 231232, "y": 1232}
+    """Hash one to five values by rjenkins1."""
+    words = [value & WORD for value in values]
+    at = dict(zip("abcde", words * 2 if len(words) == 1 else words, strict=False)) | {"x": 231232, "y": 1232}
     h = 1315423911
     for value in values:
         h ^= value & WORD

@@ -9,7 +9,7 @@ from tests.property.crush_maps import ALGORITHMS, PROFILES, Shape, map_text
 from tests.property.crush_scalar import Scalar, hashed
 from twin.crush.compile import compile_map
 from twin.crush.crush_text import crush_from_text
-from twin.crush.hashing import hash2, hash3, hash4
+from twin.crush.hashing import hash1, hash2, hash3, hash4, hash5
 from twin.crush.map import NONE
 from twin.crush.mapping import map_counted, map_inputs
 
@@ -80,6 +80,8 @@ def test_each_feature_maps_by_every_rule_as_the_slow_mapper_does(name: str) -> N
 @given(st.lists(st.tuples(WORDS, st.integers(-(2**31), 2**31 - 1), WORDS, WORDS), min_size=1, max_size=8))
 def test_the_hashes_equal_those_in_plain_integers(rows: list[tuple[int, int, int, int]]) -> None:
     a, b, c, d = (np.array(column) for column in zip(*rows, strict=True))
+    assert hash1(a).tolist() == [hashed(row[0]) for row in rows]
+    assert hash5(a, b, c, d, b).tolist() == [hashed(*row, row[1]) for row in rows]
     assert hash2(a, b).tolist() == [hashed(*row[:2]) for row in rows]
     assert hash3(a, b, c).tolist() == [hashed(*row[:3]) for row in rows]
     assert hash4(a, b, c, d).tolist() == [hashed(*row) for row in rows]

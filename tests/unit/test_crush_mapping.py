@@ -255,8 +255,13 @@ def bucket(id: int, *items: int) -> Bucket:  # noqa: A002 - the field's own name
         ((bucket(-1, -5),), "bucket b1: item -5 is no bucket"),
         ((bucket(-1, 0), bucket(-1, 1)), "an id is used twice"),
         ((Bucket(id=-1, name="b", type_id=1, alg="straw2", items=(0, 1), weights=(1,)),), "2 items but 1 weights"),
-        ((Bucket(id=-1, name="b", type_id=1, alg="tree", items=tuple(range(65)), weights=(1,) * 65),), "up to 64"),
+        (
+            (Bucket(id=-1, name="b", type_id=1, alg="tree", items=tuple(range(65)), weights=(1,) * 65),),
+            "a tree bucket, items: 65",
+        ),
         ((bucket(3, 0),), "id 3; allowed"),
+        ((bucket(-(1 << 24), 0),), "id -16777216; allowed"),
+        ((bucket(-1, 1 << 40),), "item 1099511627776; allowed"),
     ],
 )
 def test_a_map_that_cannot_be_used_is_refused(buckets: tuple[Bucket, ...], problem: str) -> None:

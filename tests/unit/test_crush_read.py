@@ -250,6 +250,13 @@ def spoiled(*path: str | int, value: object = None) -> object:
         (spoiled("buckets", 0, "hash", value="sha"), "bucket -1: hash 'sha'"),
         (spoiled("rules", 0, "steps", 2, "type", value="shelf"), "rule 0: step choose_firstn: type 'shelf'"),
         (spoiled("tunables", value=[]), "`$.tunables`"),
+        (spoiled("tunables", value={"choose_total_tries": 1 << 62}), "tunable choose_total_tries 4611686018427387904"),
+        (spoiled("buckets", 0, "type_id", value=1 << 62), "`$.buckets[0].type_id`"),
+        (spoiled("buckets", 0, "items", 1, "weight", value=-1), "bucket h: weight -1; allowed: from 0"),
+        (spoiled("rules", 0, "steps", 2, "num", value=1 << 40), "rule r: step choose_firstn: num 1099511627776"),
+        (spoiled("rules", 0, "max_size", value=1 << 40), "rule r: max_size 1099511627776"),
+        (spoiled("choose_args", "-1", 0, "weight_set", value=[[1e305, 1]]), "choose_args -1: bucket -1: weight"),
+        (spoiled("choose_args", "-1", 0, "bucket_id", value=-9), "choose_args -1: bucket -9"),
     ],
 )
 def test_a_foreign_dump_is_refused_with_its_field(obj: object, problem: str) -> None:

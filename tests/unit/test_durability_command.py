@@ -45,8 +45,8 @@ source = "our own log"
 def test_a_real_cluster_gets_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["durability", str(FIVE), "--samples", "300", "--json", "--set", "recovery_hours=2"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["recovery_hours"] == 2
     pool = found["pools"][0]
+    assert pool["recovery_hours"] == 2
     assert (pool["pgs"], pool["size"], pool["tolerance"], pool["copysets"]) == (64, 3, 2, 10)
     assert pool["scatter_width"] == 4
     once = {(row["unit"], row["lost"]): row["probability"] for row in pool["at_once"]}
@@ -74,8 +74,8 @@ def test_text_and_page_show_the_same_cluster(tmp_path: Path, capsys: pytest.Capt
 
 def test_the_recovery_time_is_that_of_the_plan() -> None:
     found = data_loss(FIVE, bursts="none", samples=100)
-    assert found.recovery_source.startswith("twin plan")
-    assert 10 / 60 < mean_hours(found.recovery) < 1.0
+    assert found.pools[0].recovery_source.startswith("twin plan")
+    assert 10 / 60 < mean_hours(found.pools[0].recovery) < 1.0
     assert len(found.survival["years"]) == 2 * 41
     assert found.survival["survival"][0] == 1.0
 
@@ -84,8 +84,8 @@ def test_a_file_of_ones_own_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text(OWN)
     found = data_loss(FIVE, bursts=str(path), samples=600)
-    assert mean_hours(found.recovery) == 3
-    assert list(found.behaviours) == ["independent", "components", "bursts"]
+    assert mean_hours(found.pools[0].recovery) == 3
+    assert list(found.pools[0].behaviours) == ["independent", "components", "bursts"]
     rows = {row["variant"]: row for row in found.table.rows}
     loss, lone = rows["bursts"]["loss"], rows["independent"]["loss"]
     assert isinstance(loss, float)

@@ -13,13 +13,15 @@ from twin.capacity.ceph_records import Df, DfNode, DfNodes, Metadata, Pg, PgDump
 from twin.capacity.cluster import Cluster, Host, Osd, PoolUse
 from twin.capacity.tree import host_of_osds, tree_of
 from twin.crush.compile import compile_map
-from twin.crush.map import CrushMap
+from twin.crush.map import CrushMap, Set
 from twin.crush.mapping import map_inputs
 from twin.crush.osdmap import OsdMap, Pool
 from twin.crush.osdmap_json import osdmap_from_json
 from twin.crush.pools import choose_args_of, placement_seeds, reweights
 
 PGS_MAX = 1 << 20
+TRIES_MAX = 1_000
+"""More tries than this nobody sets (Ceph's own are 50 and 100), and placing would hardly end."""
 
 _DF_NODES, _DF_NODE = msgspec.json.Decoder(DfNodes), msgspec.json.Decoder(DfNode)
 _DF, _POOL_DF = msgspec.json.Decoder(Df), msgspec.json.Decoder(PoolDf)
@@ -67,6 +69,13 @@ def _check_tree(dump: Document, document: Document, osdmap: OsdMap) -> None:
     for index, pool in enumerate(osdmap.pools):
         if pool.rule not in rules:
             raise dump.fail(f"pools[{index}].crush_rule = {pool.rule}: {document.path.name} has no such rule")
+    for key, tries in sorted(msgspec.structs.asdict(osdmap.crush.tunables).items()):
+        if tries > TRIES_MAX:
+            raise document.fail(f"tunables.{key} = {tries}: allowed: {TRIES_MAX} at most")
+    for rule in osdmap.crush.rules:
+        for step in rule.steps:
+            if isinstance(step, Set) and step.value > TRIES_MAX:
+                raise document.fail(f"rule {rule.id}, {step.what} = {step.value}: allowed: {TRIES_MAX} at most")
     try:
         compiled = compile_map(osdmap.crush)
         for pool in osdmap.pools:

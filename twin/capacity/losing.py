@@ -12,6 +12,7 @@ from twin.capacity.recovery import Recovery, recover
 from twin.capacity.recovery_settings import settings_of
 from twin.capacity.usable_words import ratio_of
 from twin.crush.map import NONE
+from twin.table import Table
 
 
 class LossReport(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -41,6 +42,25 @@ class LossReport(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     notes: tuple[str, ...]
     movement: Movement
     recovery: Recovery
+
+    @property
+    def table(self) -> Table:
+        """What the loss does, one figure a row."""
+        rows = [
+            ("PGs in all", self.pgs, ""),
+            ("PGs whose IO stops at once", self.pgs_under_min_size, ""),
+            ("PGs that the next loss would stop", self.pgs_at_min_size, ""),
+            ("PGs with too little left to be read", self.pgs_lost, ""),
+            ("PGs that never find a full set of places", self.pgs_short, ""),
+            ("shards to make again", self.shards_moved, ""),
+            ("bytes to make again", self.bytes_to_recover, "bytes"),
+            ("time until that is done", round(self.recovery_ms / 60_000, 2), "minutes"),
+            ("fullest OSD then", round(100 * self.fullest_ratio, 2), "%"),
+            ("allowed", round(100 * self.limit_ratio, 2), "%"),
+        ]
+        names, values, units = zip(*rows, strict=True)
+        shown = [f"{value:,}" for value in values]
+        return Table({"what": names, "value": shown, "unit": units}, title=f"Loss of {self.kind} {self.name}")
 
 
 def worst_loss(cluster: Cluster, placed: Placements, kind: Domain, figures: Assumptions) -> LossReport:

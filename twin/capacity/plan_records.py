@@ -76,6 +76,9 @@ class Growth(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     marginal: Marginal
 
 
+_BYTE_UNITS = (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("bytes", 1.0))
+
+
 class Plan(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """What `twin plan` answers. ``growth``: one record for each step; ``loss``: of the worst domain, if asked for."""
 
@@ -123,6 +126,28 @@ class Plan(msgspec.Struct, frozen=True, eq=False, kw_only=True):
             del columns["vms"]
         units = dict.fromkeys(("raw", "usable", "free", "bytes_moved", "more_usable"), "bytes")
         units |= {"recovery": "ms", "price": self.currency}
+        return Table(columns, units, title=f"Growth: {self.name}")
+
+    @property
+    def summary(self) -> Table:
+        """The columns of ``steps`` that a person looks for first, in units that need no counting of digits."""
+        rows = self.steps
+        large = max(rows["raw"].tolist(), default=0)
+        unit, one = next(((unit, one) for unit, one in _BYTE_UNITS if large >= 10 * one), _BYTE_UNITS[-1])
+        columns: dict[str, Sequence[object]] = {
+            "nodes": rows["nodes"].tolist(),
+            **{
+                name: [value / one for value in rows[name].tolist()]
+                for name in ("raw", "usable", "free", "more_usable")
+            },
+            **({"vms": rows["vms"].tolist()} if "vms" in rows else {}),
+            "moves": [value / one for value in rows["bytes_moved"].tolist()],
+            "takes": [value / 3_600_000 for value in rows["recovery"].tolist()],
+        }
+        units = dict.fromkeys((*sizes, "moves"), unit) | {"takes": "hours"}
+        if any(price == price for price in rows["price"].tolist()):  # NaN, which equals nothing: not known
+            columns["price"] = rows["price"].tolist()
+            units["price"] = self.currency
         return Table(columns, units, title=f"Growth: {self.name}")
 
     @property

@@ -7,14 +7,11 @@ from numpy.typing import NDArray
 
 from core.errors import InputError
 from twin.crush.map import Algorithm, Bucket, CrushMap, Rule
+from twin.crush.sound import unsound
 from twin.crush.straws import straw_lengths, tree_weights
 
 ALGORITHMS: dict[Algorithm, int] = {"uniform": 1, "list": 2, "tree": 3, "straw": 4, "straw2": 5}
 """Ceph's numbers of the bucket algorithms (`CRUSH_BUCKET_*`)."""
-ITEMS_MAX = 0xFFFF
-"""The largest bucket that can be mapped."""
-TREE_MAX = 64
-"""The largest tree bucket: Ceph counts its nodes, a power of two of at least twice as many, in 8 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +66,7 @@ def compile_map(crush: CrushMap) -> Compiled:
 
     Raises: `InputError` if an item does not exist, a bucket contains itself, or a bucket is too large.
     """
-    problems = _problems(crush)
+    problems = unsound(crush)
     if problems:
         raise InputError(problems)
     count = max((-bucket.id for bucket in crush.buckets), default=0)
@@ -136,44 +133,3 @@ def _drawn(
                 rows[position, start : start + len(row)] = row
         drawn[name] = Drawn(ids=ids, weights=rows)
     return drawn
-
-
-def _problems(crush: CrushMap) -> list[str]:
-    """What makes a map impossible to use, in its own order."""
-    sizes = {bucket.id: len(bucket.items) for bucket in crush.buckets}
-    problems = []
-    if len(sizes) != len(crush.buckets):
-        problems.append("buckets: an id is used twice; allowed: one bucket for each id")
-    for bucket in crush.buckets:
-        missing = [item for item in bucket.items if item < 0 and item not in sizes]
-        if missing:
-            problems.append(f"bucket {bucket.name}: item {missing[0]} is no bucket of the map")
-        if len(bucket.items) != len(bucket.weights):
-            problems.append(f"bucket {bucket.name}: {len(bucket.items)} items but {len(bucket.weights)} weights")
-        if len(bucket.items) > ITEMS_MAX:
-            problems.append(f"bucket {bucket.name}: {len(bucket.items)} items; allowed: up to {ITEMS_MAX}")
-        if bucket.alg == "tree" and len(bucket.items) > TREE_MAX:
-            problems.append(f"bucket {bucket.name}: a tree bucket of {len(bucket.items)}; allowed: up to {TREE_MAX}")
-        if not -(2**24) <= bucket.id < 0:
-            problems.append(f"bucket {bucket.name}: id {bucket.id}; allowed: from -16777216 to -1")
-        if bucket.items and not -(2**31) <= min(bucket.items) <= max(bucket.items) < 2**24:
-            problems.append(f"bucket {bucket.name}: item {max(bucket.items)}; allowed: device ids below 16777216")
-    for name, arguments in crush.choose_args.items():
-        for argument in arguments:
-            rows = (*argument.weight_sets, argument.ids) if argument.ids else argument.weight_sets
-            if any(len(row) != sizes.get(argument.bucket) for row in rows):
-                problems.append(f"choose_args {name}: bucket {argument.bucket}: not one value for each of its items")
-    return problems or _cycles(crush)
-
-
-def _cycles(crush: CrushMap) -> list[str]:
-    """Name a bucket that contains itself, by taking away buckets all of whose inner buckets are gone."""
-    inner = {bucket.id: {item for item in bucket.items if item < 0} for bucket in crush.buckets}
-    while inner:
-        leaves = [bucket for bucket, below in inner.items() if not any(item in inner for item in below)]
-        if not leaves:
-            name = next(bucket.name for bucket in crush.buckets if bucket.id in inner)
-            return [f"bucket {name}: contains itself, or a bucket that does; allowed: a tree"]
-        for leaf in leaves:
-            del inner[leaf]
-    return []

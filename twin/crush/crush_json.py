@@ -23,6 +23,7 @@ from twin.crush.map import (
     Tunables,
     Unsupported,
 )
+from twin.crush.sound import unsound
 
 CHOICES: dict[str, Choice] = {name: name for name in get_args(Choice)}
 SETTINGS: dict[str, Setting] = {name: name for name in get_args(Setting)}
@@ -109,7 +110,7 @@ def crush_from_json(obj: object, where: str) -> CrushMap:
         raise InputError([f"{where}: {error}; {allowed}"]) from None
     types = {one.type_id: one.name for one in dump.types}
     by_name = {name: number for number, name in types.items()}
-    return CrushMap(
+    crush = CrushMap(
         devices=tuple(Device(id=one.id, name=one.name, device_class=one.device_class) for one in dump.devices),
         types=types,
         buckets=tuple(_bucket(one, where) for one in dump.buckets),
@@ -117,6 +118,9 @@ def crush_from_json(obj: object, where: str) -> CrushMap:
         tunables=dump.tunables,
         choose_args={name: tuple(_choose_args(one) for one in many) for name, many in dump.choose_args.items()},
     )
+    if problems := unsound(crush):
+        raise InputError([f"{where}: {problem}" for problem in problems])
+    return crush
 
 
 def _bucket(one: _Bucket, where: str) -> Bucket:
@@ -165,6 +169,6 @@ def _choose_args(one: _ChooseArgs) -> ChooseArgs:
     """The weights are printed as float32 quotients by 65536: exact for weights below 256."""
     return ChooseArgs(
         bucket=one.bucket_id,
-        weight_sets=tuple(tuple(round(weight * ONE) for weight in weights) for weights in one.weight_set),
+        weight_sets=tuple(tuple(round(min(weight, 1e9) * ONE) for weight in weights) for weights in one.weight_set),
         ids=tuple(one.ids),
     )

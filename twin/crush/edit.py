@@ -88,12 +88,15 @@ def remove_bucket(osdmap: OsdMap, name: str) -> OsdMap:
 
 
 def move_bucket(osdmap: OsdMap, name: str, parent: str) -> OsdMap:
-    """Move a bucket, such as a host to another rack, with all it holds.
+    """Move a bucket, such as a host to another rack, with all it holds; one that is there already stays as it is.
 
     Raises: InputError if either does not exist, or the bucket would hold itself.
     """
     tree = Tree(osdmap.crush)
-    tree.move(tree.bucket(name, "name"), tree.bucket(parent, "parent"))
+    bucket, above = tree.bucket(name, "name"), tree.bucket(parent, "parent")
+    if bucket.id in above.items:
+        return osdmap
+    tree.move(bucket, above)
     return _made(osdmap, tree)
 
 

@@ -1,7 +1,7 @@
 """Rules over arrays of inputs: which devices each input is placed on, exactly as Ceph and crushtool compute it."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from core.errors import InputError
 from twin.crush.compile import Compiled
@@ -11,7 +11,7 @@ from twin.crush.indep import choose_indep
 from twin.crush.lanes import Lanes, Tries
 from twin.crush.map import NONE, Choose, Emit, Set, Take, Tunables, Unsupported
 
-LANES = 1 << 17
+LANES = 1 << 16
 """How many results of inputs are worked on together: they stay in a core's cache, and the memory is bounded."""
 
 
@@ -169,8 +169,3 @@ def _set(tries: Tries, step: Set) -> Tries:
         return tries
     values = {known: getattr(tries, known) for known in Tries.__dataclass_fields__}
     return Tries(**(values | {name: step.value}))
-
-
-def reweights_of(present: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Make reweights, 16.16: 1.0 for each device that is in a bucket (``present``), 0 for the others."""
-    return np.where(present, 0x10000, 0).astype(np.uint32)

@@ -11,6 +11,7 @@ from twin.crush.crush_binary import MAGIC, crush_from_binary
 from twin.crush.crush_json import crush_from_json
 from twin.crush.crush_text import LOSSY, crush_from_text
 from twin.crush.map import ONE, CrushMap
+from twin.crush.sound import unsound
 
 BYTES_MAX = 1 << 28
 """No map is larger, packed or not."""
@@ -22,7 +23,13 @@ def read_map(path: Path) -> tuple[CrushMap, tuple[str, ...]]:
     JSON of `ceph osd crush dump` or `crushtool --dump`; text of `crushtool -d`; binary of `ceph osd getcrushmap`.
     Raises: `InputError` naming the file, and the field, line or byte, if it is missing, cut short or something else.
     """
-    content = _content(path)
+    crush, warnings = _read(_content(path), path)
+    if problems := unsound(crush):
+        raise InputError([f"{path}: {problem}" for problem in problems])
+    return crush, warnings
+
+
+def _read(content: bytes, path: Path) -> tuple[CrushMap, tuple[str, ...]]:
     if content.startswith(MAGIC):
         return crush_from_binary(content, str(path))
     try:

@@ -41,6 +41,7 @@ class Tree:
                 self.shadow_ids[by_name[original].id, device_class] = shadow.id
         self.buckets = {bucket.id: bucket for bucket in crush.buckets if "~" not in bucket.name}
         self.shadows = shadows
+        self.weights_changed = False
         self.classes = self._classes()
         self.parents: dict[int, list[int]] = {}
         for bucket in self.buckets.values():
@@ -103,8 +104,7 @@ class Tree:
         number = next(-1 - at for at in range(len(taken) + 1) if -1 - at not in taken)
         self.buckets[number] = Bucket(id=number, name=name, type_id=type_id, alg="straw2", items=(), weights=())
         for found in self.weighed.values() if filled else ():
-            positions = next((len(one.rows) for one in found.values() if one.rows), 1)
-            found[number] = Weighed([[] for _ in range(positions)])
+            found[number] = Weighed([[] for _ in range(self._positions(found))])
         self.insert(number, parent.id, 0)
         self._reshadow()
         return self.buckets[number]
@@ -134,23 +134,41 @@ class Tree:
         for above in self.parents.get(parent, ()):
             self._weigh_in(above, parent, self.buckets[parent].weight, sets=False)
         for found in self.weighed.values():
-            if parent in found and found[parent].rows:
-                for row in found[parent].rows if sets else ():
-                    row[place] = weight
-                self._sum_up(found, parent)
+            for row in found[parent].rows if sets and parent in found else ():
+                row[place] = weight
+        self.weights_changed = True
 
-    def _sum_up(self, found: dict[int, Weighed], bucket: int) -> None:
-        """Carry the sums of a bucket's weight-sets upwards; a bucket above that had none gets its own weights first."""
-        sums = [sum(row) for row in found[bucket].rows]
-        for parent in self.parents.get(bucket, ()):
-            above = self.buckets[parent]
-            weighed = found.setdefault(parent, Weighed())
-            if not weighed.rows:
-                weighed.rows = [list(above.weights) for _ in sums]
-            if len(weighed.rows) == len(sums):
-                for row, total in zip(weighed.rows, sums, strict=True):
-                    row[above.items.index(bucket)] = total
-                self._sum_up(found, parent)
+    def _sum_up(self, found: dict[int, Weighed]) -> None:
+        """Make the weight-sets of all buckets add up, as every change of a weight does.
+
+        If one bucket has a weight-set, those without get their own weights as one.
+        """
+        positions = self._positions(found)
+        for bucket in self.buckets.values():
+            one = found.setdefault(bucket.id, Weighed())
+            one.rows = one.rows or [list(bucket.weights) for _ in range(positions)]
+        for bucket in self._inner_first():
+            for place, item in enumerate(bucket.items):
+                sums = [sum(row) for row in found[item].rows] if item < 0 else []
+                if len(sums) == len(found[bucket.id].rows):
+                    for row, total in zip(found[bucket.id].rows, sums, strict=True):
+                        row[place] = total
+
+    def _inner_first(self) -> list[Bucket]:
+        """All buckets, each after those in it."""
+        order: dict[int, Bucket] = {}
+        waiting = list(self.buckets.values())
+        for _ in range(len(waiting) + 1):
+            ready = [bucket for bucket in waiting if all(item >= 0 or item in order for item in bucket.items)]
+            order |= {bucket.id: bucket for bucket in ready}
+            waiting = [bucket for bucket in waiting if bucket.id not in order]
+            if not ready:
+                break
+        return list(order.values())
+
+    def _positions(self, found: dict[int, Weighed]) -> int:
+        """How many positions the first bucket has that has a weight-set; 1 if none has."""
+        return next((len(found[at].rows) for at in sorted(found, reverse=True) if found[at].rows), 1)
 
     def detach(self, item: int) -> None:
         """Take an item out of wherever it is, and its weight off all above."""
@@ -231,6 +249,9 @@ class Tree:
 
     def made(self) -> CrushMap:
         """Put the map together again, buckets in the order of Ceph's own dump."""
+        for found in self.weighed.values():
+            if self.weights_changed and any(one.rows for one in found.values()):
+                self._sum_up(found)
         self._reshadow()
         old = {bucket.id: bucket for bucket in self.crush.buckets}
         buckets = [old[new.id] if old.get(new.id) == new else new for new in (*self.buckets.values(), *self.shadows)]

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from core.errors import InputError
 from twin.capacity.assumptions import Assumptions
 from twin.capacity.cluster import Cluster
 from twin.capacity.fill import place_all
@@ -29,7 +30,7 @@ from twin.table import Table
 NEARLY_EMPTY = 0.25
 VARIANTS = {
     "independent": "each disk and node on its own, as often as with all of it",
-    "components": "nodes, PDUs and racks take what hangs on them along",
+    "components": "nodes, PDUs, racks and cuts of the site's power take what hangs on them along",
     "bursts": "and bursts strike several nodes at once",
 }
 
@@ -48,9 +49,15 @@ class Outcome(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class PoolLoss(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """One pool. ``markov``: chance of loss by the Markov chain of one copyset, summed over the copysets."""
+    """One pool. ``recovery_source``: how the recovery time was found. ``behaviours``: by variant.
+
+    ``markov``: chance of loss by the Markov chain of one copyset, summed over the copysets.
+    """
 
     layout: Layout
+    recovery: Duration
+    recovery_source: str
+    behaviours: dict[str, Behaviour]
     copysets: int
     scatter_width: float
     markov: float
@@ -68,17 +75,14 @@ class PoolLoss(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 class Durability(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """The answer of ``twin durability``. ``recovery_source``: how the recovery time was found."""
+    """The answer of ``twin durability``."""
 
     name: str
     source: str
     years: float
     bursts: str
-    recovery: Duration
-    recovery_source: str
     pools: tuple[PoolLoss, ...]
     figures: Assumptions
-    behaviours: dict[str, Behaviour]
     warnings: tuple[str, ...]
 
     @property
@@ -149,32 +153,32 @@ def data_loss(
     cluster = read_source(Path(source), figures)
     placed = place_all(cluster.osdmap)
     layouts = layouts_of(cluster, placed)
-    recovery, why = recovery_of(cluster, placed, figures)
+    if not layouts:
+        raise InputError([f"{source}: has no pools; needed: at least one"])
     own = None if bursts in ("ford", "none") else read_behaviour(Path(bursts))
-    if own is not None:
-        recovery, why = own.recovery, f"{bursts}"
     pools: list[PoolLoss] = []
-    behaviours: dict[str, Behaviour] = {}
+    warnings = list(cluster.warnings)
     steps = len(layouts) * (2 if bursts == "none" else 3)
-    for layout in layouts:
+    for pool, whole in layouts.items():
+        layout = whole.served()
+        if layout.pgs < whole.pgs:
+            warnings.append(f"pool {whole.name}: {whole.pgs - layout.pgs} PGs have no disks to be on and are left out")
+        recovery, why = recovery_of(cluster, placed, figures, pool) if own is None else (own.recovery, bursts)
         behaviours = _behaviours(figures, layout, recovery, bursts, own)
         outcomes: list[Outcome] = []
         for variant, behaviour in behaviours.items():
             outcomes.append(_outcome(variant, layout, behaviour, years, samples, seed))
             if progress is not None:
                 progress(len(pools) * len(behaviours) + len(outcomes), steps)
-        pools.append(_pool(layout, behaviours["independent"], tuple(outcomes), years, seed))
+        pools.append(_pool(layout, why, behaviours, tuple(outcomes), years, seed))
     return Durability(
         name=cluster.name,
         source=str(source),
         years=years,
         bursts=bursts,
-        recovery=recovery,
-        recovery_source=why,
         pools=tuple(pools),
         figures=figures,
-        behaviours=behaviours,
-        warnings=(*cluster.warnings, *_warnings(cluster, why)),
+        warnings=(*warnings, *_warnings(cluster, pools[0].recovery_source)),
     )
 
 
@@ -211,13 +215,24 @@ def _outcome(variant: str, layout: Layout, behaviour: Behaviour, years: float, s
     )
 
 
-def _pool(layout: Layout, alone: Behaviour, outcomes: tuple[Outcome, ...], years: float, seed: int) -> PoolLoss:
+def _pool(
+    layout: Layout,
+    recovery_source: str,
+    behaviours: dict[str, Behaviour],
+    outcomes: tuple[Outcome, ...],
+    years: float,
+    seed: int,
+) -> PoolLoss:
+    alone = behaviours["independent"]
     copysets = len(layout.copysets())
     code = Code(shards=layout.shards.shape[1], tolerance=layout.tolerance)
     hours = mean_hours(alone.recovery)
     one = loss_within(code, mean_hours(alone.disk.life), hours, "parallel", years * HOURS_A_YEAR) if hours > 0 else 0.0
     return PoolLoss(
         layout=layout,
+        recovery=alone.recovery,
+        recovery_source=recovery_source,
+        behaviours=behaviours,
         copysets=copysets,
         scatter_width=float(layout.scatter_width().mean()),
         markov=min(1.0, copysets * one),

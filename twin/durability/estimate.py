@@ -12,7 +12,7 @@ EFFECTIVE_MIN = 20.0
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A probability, or a mean.
+    """A probability.
 
     ``low``, ``high``: the 95 % confidence interval. ``samples``: 0 where the figure is exact. ``effective``: effective
     sample size, (sum w)^2 / sum w^2 over the samples' contributions. ``value`` is None where sampling has not
@@ -59,7 +59,7 @@ def of_counts(hits: int, trials: int, method: str = "Monte Carlo") -> Estimate:
 
 
 def of_sums(total: float, squares: float, count: int, method: str, carried: float | None = None) -> Estimate:
-    """Return the mean of ``count`` independent contributions of sum ``total`` and sum of squares ``squares``.
+    """Return a probability: the mean of ``count`` contributions of sum ``total`` and sum of squares ``squares``.
 
     ``carried``: the effective sample size where it is not that of the contributions themselves.
     The interval is normal; converged means a relative error up to ``ERROR_MAX`` and ``EFFECTIVE_MIN`` effective
@@ -71,9 +71,9 @@ def of_sums(total: float, squares: float, count: int, method: str, carried: floa
     effective = carried if carried is not None else total * total / squares if squares > 0 else 0.0
     good = mean > 0 and spread <= ERROR_MAX * mean and effective >= EFFECTIVE_MIN
     return Estimate(
-        value=mean if good else None,
-        low=max(0.0, mean - 1.959964 * spread) if good else 0.0,
-        high=mean + 1.959964 * spread if good else 1.0,
+        value=min(1.0, mean) if good else None,
+        low=min(1.0, max(0.0, mean - 1.959964 * spread)) if good else 0.0,
+        high=min(1.0, mean + 1.959964 * spread) if good else 1.0,
         samples=count,
         effective=float(effective),
         method=method,

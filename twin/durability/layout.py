@@ -66,6 +66,16 @@ class Layout(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         known = self.unit_of(unit)
         return len(np.unique(known[known >= 0]))
 
+    def served(self) -> "Layout":
+        """Return the layout without the groups that have too few shards to hold data at all.
+
+        Raises: InputError if that leaves none.
+        """
+        whole = (self.shards < 0).sum(axis=1) <= self.tolerance
+        if not whole.any():
+            raise InputError([f"pool {self.name}: no placement group has the disks it needs; needed: at least one"])
+        return self if whole.all() else msgspec.structs.replace(self, shards=self.shards[whole])
+
     def copysets(self) -> Whole:
         """Return the distinct sets of disks that hold a group: int32, shape (copysets, size), rows sorted, -1 first."""
         return unique_rows(np.sort(self.shards, axis=1))

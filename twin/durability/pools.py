@@ -13,8 +13,8 @@ TRIED = 3
 """So many lost disks are followed, spread over the cluster; the recovery time is their mean."""
 
 
-def layouts_of(cluster: Cluster, placed: dict[int, Placed]) -> list[Layout]:
-    """Return a layout for each pool of the cluster, in the order of pool ids.
+def layouts_of(cluster: Cluster, placed: dict[int, Placed]) -> dict[int, Layout]:
+    """Return a layout for each pool of the cluster, by pool id.
 
     A replicated pool keeps its data while one copy is left; an erasure-coded one while all but the coding shards are.
     """
@@ -22,8 +22,8 @@ def layouts_of(cluster: Cluster, placed: dict[int, Placed]) -> list[Layout]:
     racks = [host.rack for host in cluster.hosts]
     pdus = [host.pdu for host in cluster.hosts]
     homes = {osd.id: osd.host for osd in cluster.osds}
-    return [
-        make_layout(
+    return {
+        pool.id: make_layout(
             placed[pool.id].up,
             nodes,
             racks,
@@ -34,18 +34,18 @@ def layouts_of(cluster: Cluster, placed: dict[int, Placed]) -> list[Layout]:
             name=pool.name,
         )
         for pool in sorted(cluster.osdmap.pools, key=lambda pool: pool.id)
-    ]
+    }
 
 
 def _tolerance(pool: Pool) -> int:
     return pool.size - pool.data_shards if pool.kind == "erasure" else pool.size - 1
 
 
-def recovery_of(cluster: Cluster, placed: dict[int, Placed], figures: Figures) -> tuple[Duration, str]:
+def recovery_of(cluster: Cluster, placed: dict[int, Placed], figures: Figures, pool: int) -> tuple[Duration, str]:
     """Return how long a lost disk's copies are missing, from its failure on, and where that figure is from.
 
-    Of ``TRIED`` disks that hold data, spread over the cluster, each is lost in turn; all its copies count as missing
-    until the last one is made again. Ceph waits ``mon_osd_down_out_interval`` first.
+    Of ``TRIED`` disks that hold the pool, spread over the cluster, each is lost in turn. All its copies are missing
+    until the last one is made again; Ceph waits ``mon_osd_down_out_interval`` first.
     """
     if (hours := figures.number("recovery_hours")) > 0.0:
         return Fixed(hours=hours), "recovery_hours, as set"
@@ -53,8 +53,8 @@ def recovery_of(cluster: Cluster, placed: dict[int, Placed], figures: Figures) -
     from twin.capacity.movement import move
     from twin.capacity.recovery import recover
 
-    used = sorted({int(osd) for at in placed.values() for osd in at.up[at.up < len(cluster.osds) * 64].ravel()})
-    held = [osd.id for osd in cluster.osds if osd.id in set(used)]
+    used = dict.fromkeys(placed[pool].up.ravel().tolist())
+    held = [osd.id for osd in cluster.osds if osd.id in used]
     step = max(1, len(held) // TRIED)
     settings = settings_of(figures)
     took: list[float] = []

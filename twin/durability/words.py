@@ -19,24 +19,24 @@ def to_text(found: Durability, paint: Paint) -> str:
     lines = [
         paint.strong(f"Durability of {found.name}") + f", {spelled(found.years)}",
     ]
-    after = hours_text(mean_hours(found.recovery))
-    lines.append(f"A lost disk's copies are all made again after {after} ({found.recovery_source}).")
     lines += [f"warning: {warning}" for warning in found.warnings]
     for pool in found.pools:
         lines += ["", *_pool(pool, found, paint)]
     lines += ["", "What the lines mean:"]
-    lines += [f"  {name:<12} {VARIANTS[name]}" for name in found.behaviours]
+    lines += [f"  {name:<12} {VARIANTS[name]}" for name in found.pools[0].behaviours]
     return "\n".join([*lines, SEE, ""])
 
 
 def _pool(pool: PoolLoss, found: Durability, paint: Paint) -> list[str]:
     layout = pool.layout
     size = layout.shards.shape[1]
+    after = hours_text(mean_hours(pool.recovery))
     lines = [
         paint.strong(f"Pool {layout.name}")
         + f": {layout.pgs:,} PGs, {Code(shards=size, tolerance=layout.tolerance).name}, min_size {layout.min_size};"
         f" {layout.disks:,} disks in {layout.nodes:,} nodes; {pool.copysets:,} copysets, scatter width"
         f" {pool.scatter_width:.1f}",
+        f"  a lost disk's copies are all made again after {after} ({pool.recovery_source})",
         f"  chance to lose data in {spelled(found.years)}",
     ]
     for one in pool.outcomes:
@@ -85,19 +85,15 @@ def spelled(years: float) -> str:
 
 def to_json(found: Durability) -> bytes:
     """Return one JSON object; a figure that did not converge is null, with the bound that is known."""
-    behaviours = {name: msgspec.to_builtins(behaviour) for name, behaviour in found.behaviours.items()}
     return msgspec.json.encode(
         {
             "name": found.name,
             "source": found.source,
             "years": found.years,
             "bursts": found.bursts,
-            "recovery_hours": mean_hours(found.recovery),
-            "recovery_source": found.recovery_source,
             "pools": [_pool_json(pool) for pool in found.pools],
             "assumptions": {key: figure.value for key, figure in found.figures.figures.items()},
             "changed": dict(found.figures.changed),
-            "behaviours": behaviours,
             "warnings": list(found.warnings),
         }
     )
@@ -113,6 +109,8 @@ def _pool_json(pool: PoolLoss) -> dict[str, object]:
         "min_size": layout.min_size,
         "disks": layout.disks,
         "nodes": layout.nodes,
+        "recovery_hours": mean_hours(pool.recovery),
+        "recovery_source": pool.recovery_source,
         "copysets": pool.copysets,
         "scatter_width": pool.scatter_width,
         "markov": pool.markov,
@@ -128,6 +126,7 @@ def _pool_json(pool: PoolLoss) -> dict[str, object]:
             for one in pool.outcomes
         },
         "at_once": pool.at_once.rows,
+        "behaviours": {name: msgspec.to_builtins(one) for name, one in pool.behaviours.items()},
     }
 
 

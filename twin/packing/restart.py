@@ -5,7 +5,7 @@ anti-affinity groups, then flavours by falling size.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import comb
 
 import msgspec
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from twin.packing.records import UNLIMITED, Apart, Hosts, Ints, Mix
 
 LOSSES_MAX = 2_000
-"""Of more combinations of lost domains than this, those of the fullest domains are tried."""
+"""Of more combinations of lost domains than this, those of the fullest domains are tried; single ones are all tried."""
 
 
 class Filled(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -53,8 +53,9 @@ def losses(domain: Ints, spare: int, weight: Ints) -> tuple[list[tuple[int, ...]
     heavy = np.zeros(count, dtype=np.int64)
     np.add.at(heavy, domain, weight)
     order = np.lexsort((np.arange(count), -heavy)).tolist()
-    complete = comb(count, spare) <= LOSSES_MAX
-    while comb(len(order), spare) > LOSSES_MAX:
+    most = max(LOSSES_MAX, count)
+    complete = comb(count, spare) <= most
+    while comb(len(order), spare) > most:
         order.pop()
     return list(combinations(order, spare)), complete
 
@@ -66,6 +67,9 @@ class Restarts:
         self.hosts, self.mix, self.spare = hosts, mix, spare
         self.domain = hosts.domains(kind)
         self.demands = mix.demands
+        by_domain = np.argsort(self.domain, kind="stable")
+        ends = np.searchsorted(self.domain[by_domain], np.arange(int(self.domain.max()) + 2))
+        self._hosts_of = [by_domain[low:high] for low, high in pairwise(ends.tolist())]
         largest = np.maximum(hosts.room.max(axis=0), 1).astype(np.float64)
         size = (self.demands / largest).max(axis=1)
         self.order = np.lexsort((np.arange(len(size)), -size)).tolist()
@@ -85,23 +89,25 @@ class Restarts:
         seen: set[bytes] = set()
         self.checked = 0
         for lost in found:
-            down = np.isin(self.domain, lost)
-            if not any(host in state.members for host in np.flatnonzero(down).tolist()):
-                key = self._key(state, down)
+            gone = np.concatenate([self._hosts_of[domain] for domain in lost])
+            if not any(host in state.members for host in gone.tolist()):
+                key = self._key(state, gone)
                 if key in seen:
                     continue
                 seen.add(key)
             self.checked += 1
+            down = np.zeros(len(self.domain), dtype=bool)
+            down[gone] = True
             if not self.restarts(state, down):
                 self.tightest = lost
                 return False
         self.checked = len(found)
         return True
 
-    def _key(self, state: Filled, down: npt.NDArray[np.bool_]) -> bytes:
+    def _key(self, state: Filled, gone: Ints) -> bytes:
         """What is lost, host by host in a fixed order: losses with the same key leave the same survivors."""
-        rows = np.column_stack((self._types[down], state.counts[down]))
-        return rows[np.lexsort(rows.T[::-1])].tobytes()
+        rows = np.column_stack((self._types[gone], state.counts[gone]))
+        return rows[np.lexsort(rows.T[::-1])].tobytes() if len(gone) > 1 else rows.tobytes()
 
     def restarts(self, state: Filled, down: npt.NDArray[np.bool_]) -> bool:
         """Say whether everything on the hosts that are ``down`` (bool array) finds room on the others."""

@@ -44,7 +44,7 @@ def page(found: Durability) -> str:
         [
             ("data loss, worst pool", last.loss.probability.text),
             ("under independence", worst.outcomes[0].loss.probability.text),
-            ("copies made again after", hours_text(mean_hours(found.recovery))),
+            ("copies made again after", hours_text(mean_hours(worst.recovery))),
             ("any PG below min_size", last.away.any_group.text),
         ]
     )
@@ -58,7 +58,7 @@ def page(found: Durability) -> str:
             figure(at_once_picture(pool, f"once-{index}"), _at_once_caption(pool)),
             wide=True,
         )
-    body += section("All figures", table(found.table), table(_sources(found)))
+    body += section("All figures", table(found.table), table(_sources(worst)))
     return sheet(f"Durability of {found.name}", body)
 
 
@@ -177,10 +177,10 @@ def _framed(axes: Axes) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _sources(found: Durability) -> Table:
+def _sources(pool: PoolLoss) -> Table:
     """Where the figures of failure behaviour are from."""
-    rows = [("recovery", hours_text(mean_hours(found.recovery)), "", found.recovery_source)]
-    behaviour = found.behaviours[list(found.behaviours)[-1]]
+    rows = [("recovery", hours_text(mean_hours(pool.recovery)), "", pool.recovery_source)]
+    behaviour = pool.behaviours[list(pool.behaviours)[-1]]
     rows += [
         (kind, hours_text(mean_hours(part.life)), f"{part.lost_ratio:g}", part.source)
         for kind, part in behaviour.components

@@ -18,22 +18,22 @@ EXPONENT_MAX = 0.1
 EXPONENTS_MAX = {
     "time to join one more": 0.15,
     "memory of one agent": 1.05,
+    "messages of a node a day, at the stated churn": 1.05,
     "one step of an agent": 0.5,
     "steps of one agent for a loss and a join": 0.5,
     "cold start, until all have joined": 0.5,
     "cold start, messages per node": 1.05,
 }
-"""How fast costs may grow with the rack; all others by ``EXPONENT_MAX``. An agent remembers every member, and in a cold
-start hears of every other's join, so these may grow in proportion; steps touch more memory in a larger rack, whose
-machines share one processor's caches here."""
+"""How fast costs may grow with the rack; all others by ``EXPONENT_MAX``. An agent remembers every member and hears of
+every change, so these may grow in proportion. Steps touch more memory in a larger rack, whose machines share the caches
+of one processor here."""
 
 
 def broken(found: "Scaling") -> tuple[str, ...]:
     """Say what a rack fails in, one sentence each; nothing if it scales linearly."""
     problems = _bounds("capacity", found.usl, SIGMA_MAX, KAPPA_MAX)
     problems += _bounds("capacity", found.usl, TIGHT_SIGMA_MAX, TIGHT_KAPPA_MAX)
-    for name in ("every_node_lost_daily",):
-        problems += _bounds(name, found.fits[name], TIGHT_SIGMA_MAX, TIGHT_KAPPA_MAX)
+    problems += _bounds("a loss a day", found.fits["every_node_lost_daily"], TIGHT_SIGMA_MAX, TIGHT_KAPPA_MAX)
     for term in found.terms:
         most = EXPONENTS_MAX.get(term.name, EXPONENT_MAX)
         if term.exponent_ci is not None and term.exponent_ci[0] > most:

@@ -145,6 +145,8 @@ def scale(
     """
     sizes = _checked(nodes, seeds)
     plan = Plan(catalog=load_catalog(catalog), pattern=_pattern(rack), make=make)
+    if not any(spec.run == "singleton" and spec.volume for spec in plan.catalog.specs):
+        raise InputError([f"{catalog}: has no singleton with a volume; needed: one, whose holder is lost"])
     jobs: list[Job] = [partial(measure, size, seed, plan, clock) for size in sizes for seed in range(1, seeds + 1)]
     jobs += [partial(storm, size, 1, plan, clock) for size in sizes if size <= storms]
     samples: dict[int, list[Sample]] = {size: [] for size in sizes}
@@ -215,6 +217,11 @@ def _churn_messages(sample: Sample) -> float:
     return (sample.join.messages + sample.loss.messages) / sample.nodes
 
 
+def _daily(sample: Sample) -> float:
+    """Messages of one node in a day: each of its own for every loss and join in the whole rack."""
+    return churn_yearly() * sample.nodes / 365.25 * _churn_messages(sample)
+
+
 _COSTS: tuple[tuple[str, str, Callable[[Sample], float]], ...] = (
     ("time to join one more", "ms", lambda s: s.join_ms),
     ("failover after a proved loss", "ms", lambda s: s.failover_ms),
@@ -224,6 +231,7 @@ _COSTS: tuple[tuple[str, str, Callable[[Sample], float]], ...] = (
     ("bytes per join and node", "bytes", lambda s: s.join.bytes / s.nodes),
     ("messages per loss and node", "messages", lambda s: s.loss.messages / s.nodes),
     ("steps of all agents at rest, per node", "steps a minute", lambda s: s.calm.steps / s.nodes),
+    ("messages of a node a day, at the stated churn", "messages", lambda s: _daily(s)),
     ("watches per node", "watches", lambda s: s.watches / s.nodes),
     ("snapshot per node", "bytes", lambda s: s.snapshot_bytes / s.nodes),
     ("memory of one agent", "bytes", lambda s: s.memory_bytes),

@@ -18,7 +18,6 @@ FITS = {
     "every_node_lost_daily": "the same if every node were lost and joined again once a day",
     "changes_by_messages": "losses and joins that a node could follow with one message a second",
     "changes_by_processor": "losses and joins a second that one core of every agent could follow",
-    "bytes_as_placed": "bytes that fit before the fullest disk is full, as CRUSH places them without a balancer",
     "cold_start_joins": "nodes that join in a second when all are dark at once",
 }
 
@@ -93,15 +92,16 @@ def _harsher(found: "Scaling") -> Iterator[str]:
 def _meaning(usl: Usl) -> str:
     if usl.linear_ratio < 0.1:
         return f"; it stops growing, {usl.linear_ratio:.1%} of linear: every agent takes part in every change"
-    return "" if usl.sigma <= 0.01 and usl.kappa <= 1e-6 else f"; {usl.linear_ratio:.1%} of linear at the largest size"
+    return f"; {usl.linear_ratio:.1%} of linear at the largest size"
 
 
 def _placed(found: "Scaling", usl: Usl) -> str:
     """What CRUSH's chance takes, which has nothing to do with the control plane."""
     each = [row.usable_placed_bytes / row.nodes / 1e12 for row in found.rows if row.usable_placed_bytes]
     return (
-        f"{FITS['bytes_as_placed'].capitalize()}: {each[0]:.2f} TB a node in the smallest rack, {each[-1]:.2f} in the "
-        f"largest, sigma {_number(usl.sigma)}, kappa {_number(usl.kappa)}: the more disks, the fuller the fullest."
+        "Bytes that fit before the fullest disk is full, as CRUSH places them without a balancer: "
+        f"{each[0]:.2f} TB a node in the smallest rack, {each[-1]:.2f} in the largest, sigma {_number(usl.sigma)}, "
+        f"kappa {_number(usl.kappa)}: the more disks, the fuller the fullest."
     )
 
 
