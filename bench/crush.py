@@ -68,15 +68,15 @@ def rows() -> Iterator[Row]:
 
 def _against_tool(name: str, path: Path, inputs: int, ways: list[Prefer]) -> Iterator[Row]:
     compiled = compile_map(read_map(path)[0])
-    weights = np.full(compiled.device_count, ONE, np.uint32)
     xs = np.arange(inputs)
+    tool_s: list[float] = []
+    ours_s: dict[Prefer, list[float]] = {prefer: [] for prefer in ways}
     for prefer in ways:
-        map_best(compiled, 0, xs[:100], REPLICAS, weights, prefer=prefer)
-    tool_s, ours_s = [], {prefer: [0.0][:0] for prefer in ways}
+        _map_s(compiled, xs[:100], prefer)
     for _ in range(TURNS):
         tool_s.append(_tool_s(path, inputs))
         for prefer in ways:
-            ours_s[prefer].append(_cpu_s(lambda: map_best(compiled, 0, xs, REPLICAS, weights, prefer=prefer))[0])  # noqa: B023
+            ours_s[prefer].append(_map_s(compiled, xs, prefer))
     least_s = min(tool_s)
     words = f"{name} map, {compiled.device_count:,d} OSDs, {REPLICAS} replicas"
     yield Row(what=f"{words}: crushtool", measured=f"{1e6 * least_s / inputs:.1f} µs an input")
@@ -97,6 +97,11 @@ def _tool_s(path: Path, inputs: int) -> float:
     command = ["crushtool", "-i", str(path), "--test", "--show-mappings", *span]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+
+
+def _map_s(compiled: Compiled, xs: NDArray[np.int64], prefer: Prefer) -> float:
+    weights = np.full(compiled.device_count, ONE, np.uint32)
+    return _cpu_s(lambda: map_best(compiled, 0, xs, REPLICAS, weights, prefer=prefer))[0]
 
 
 def _cpu_s(run: Callable[[], T]) -> tuple[float, T]:

@@ -30,7 +30,7 @@ def rows() -> Iterator[Row]:
         yield Row(what=f"{nodes:,} nodes: placement groups", measured=f"{storage['groups']:,}")
 
 
-def _run(nodes: int) -> tuple[float, float, dict]:  # type: ignore[type-arg]
+def _run(nodes: int) -> tuple[float, float, dict[str, Any]]:
     """Run the command and wait for it by its own account. Raises: RuntimeError if it fails."""
     command = [sys.executable, "-m", "twin.cli", "years", "--nodes", str(nodes), "--disks", "10", "--json"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:

@@ -17,7 +17,7 @@ NOTHING = 3
 """The exit code if nothing can be advised: 3, as for any expectation that is not met."""
 
 
-def add_command(commands: "Commands") -> None:
+def add_commands(commands: "Commands") -> None:
     """Add the command to the command line."""
     one = commands.add_parser("advise", help="which timers to set, by measured jitter", allow_abbrev=False)
     one.add_argument("rack", type=Path, metavar="RACK", help="a rack file")

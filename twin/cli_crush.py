@@ -27,7 +27,7 @@ line for line. 2147483647 is a position that could not be filled.
 """
 
 
-def add_command(commands: "Commands") -> None:
+def add_commands(commands: "Commands") -> None:
     """Add the command to the command line."""
     one = commands.add_parser(
         "crush",

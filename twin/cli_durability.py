@@ -15,7 +15,7 @@ _WHAT = "a rack file, or a folder of JSON that a real Ceph cluster printed (see 
 _BURSTS = "ford (published), none, or a file with the failure behaviour of your own site (default: ford)"
 
 
-def add_command(commands: "Commands") -> None:
+def add_commands(commands: "Commands") -> None:
     """Add the command to the command line."""
     one = commands.add_parser("durability", help="how likely a cluster is to lose data", allow_abbrev=False)
     one.add_argument("source", type=Path, metavar="SOURCE", help=_WHAT)

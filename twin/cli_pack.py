@@ -25,7 +25,7 @@ NOTHING = 3
 POLICY_NAMES = ("best", "reserved", "planned", "spread", "pack", "best_fit", "dot", "first_fit")
 
 
-def add_command(commands: "Commands") -> None:
+def add_commands(commands: "Commands") -> None:
     """Add the command to the command line."""
     one = commands.add_parser("pack", help="how many virtual machines fit and survive a loss", allow_abbrev=False)
     one.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help="a rack file, or an OpenDC topology (JSON)")

@@ -20,7 +20,7 @@ CATALOG = Path("catalog/minimal.toml")
 _WHAT = "a rack file, or a folder of JSON that a real Ceph cluster printed (see docs/planning.md)"
 
 
-def add_command(commands: "Commands") -> None:
+def add_commands(commands: "Commands") -> None:
     """Add the command to the command line."""
     one = commands.add_parser("plan", help="usable capacity, growth and loss of a cluster", allow_abbrev=False)
     one.add_argument("source", type=Path, metavar="SOURCE", help=_WHAT)

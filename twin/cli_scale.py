@@ -21,7 +21,7 @@ SIZES = "5,10,30,100,300,1000"
 DIGITS_MAX = 9
 
 
-def add_command(commands: "Commands") -> None:
+def add_commands(commands: "Commands") -> None:
     """Add the command to the command line."""
     one = commands.add_parser("scale", help="what one more node gives, up to a thousand", allow_abbrev=False)
     sizes = f"sizes to grow to, three at least (default: {SIZES})"

@@ -31,7 +31,7 @@ _SPAN = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", re.ASCII)
 _DASK = re.compile(r"dask://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", re.ASCII)
 
 
-def add_command(commands: "Commands") -> None:
+def add_commands(commands: "Commands") -> None:
     """Add the command to the command line."""
     one = commands.add_parser("swarm", help="many drawn failure campaigns, judged together", allow_abbrev=False)
     which = one.add_mutually_exclusive_group()

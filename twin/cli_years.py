@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WHAT = "a rack file, or a folder of JSON that a real Ceph cluster printed; without it --nodes and --disks count"
 
 
-def add_command(commands: "Commands") -> None:
+def add_commands(commands: "Commands") -> None:
     """Add the command to the command line."""
     one = commands.add_parser("years", help="years of failures of a big site", allow_abbrev=False)
     one.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help=_WHAT)

@@ -16,7 +16,7 @@ from twin.crush.compiled import Prefer, chooses_numba, map_best
 from twin.crush.crush_binary import crush_from_binary
 from twin.crush.delta import Baseline, baseline, what_if
 from twin.crush.edit import add_host, add_osds, remove_bucket, set_out
-from twin.crush.map import NONE, ONE
+from twin.crush.map import NONE, ONE, Bucket, Choose, CrushMap, Emit, Rule, Take
 from twin.crush.mapping import map_inputs
 from twin.crush.osdmap import OsdMap, OsdState
 from twin.crush.pools import reweights
@@ -76,6 +76,29 @@ def test_few_inputs_are_mapped_again_for_a_new_host_and_none_in_vain(osdmap: Osd
     host = next(bucket.name for bucket in osdmap.crush.buckets if bucket.type_id == 1)
     assert 0 < mapped_again(base, add_osds(osdmap, host, [("", ONE)])) < 0.02 * len(XS)
     assert 0 < mapped_again(base, remove_bucket(osdmap, host)) < 0.05 * len(XS)
+
+
+@pytest.mark.parametrize("prefer", ["numpy", pytest.param("numba", marks=pytest.mark.slow)])
+def test_ties_fall_to_the_item_that_comes_first(prefer: Prefer) -> None:
+    if prefer == "numba":
+        pytest.importorskip("numba")
+    many = np.arange(30_000)
+    huge = (1 << 32) - 1  # quotients by such a weight are small, and often the same
+
+    def flat(weights: tuple[int, ...]) -> Compiled:
+        root = Bucket(id=-1, name="r", type_id=1, alg="straw2", items=tuple(range(len(weights))), weights=weights)
+        rule = Rule(
+            id=0, name="r", type_id=1, steps=(Take(item=-1), Choose(how="choose_firstn", num=0, type_id=0), Emit())
+        )
+        return compile_map(CrushMap(devices=(), types={0: "osd", 1: "root"}, buckets=(root,), rules=(rule,)))
+
+    in_all = np.full(8, ONE, np.uint32)
+    base = baseline(flat((huge // 2, huge, huge, huge, huge, huge // 2)), 0, many, 2, in_all, prefer=prefer)
+    for weights in ((huge,) * 6, (huge // 2, *(huge,) * 6), (huge // 3, *(huge,) * 4, huge // 3)):
+        after = flat(weights)
+        whole = map_inputs(after, 0, many, 2, in_all)
+        found = what_if(base, after, in_all, prefer)
+        assert np.array_equal(found.mapped, whole)
 
 
 def test_no_input_is_mapped_again_when_nothing_changes(osdmap: OsdMap, base: Baseline) -> None:

@@ -134,12 +134,10 @@ class Plan(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         rows = self.steps
         large = max(rows["raw"].tolist(), default=0)
         unit, one = next(((unit, one) for unit, one in _BYTE_UNITS if large >= 10 * one), _BYTE_UNITS[-1])
+        sizes = ("raw", "usable", "free", "more_usable")
         columns: dict[str, Sequence[object]] = {
             "nodes": rows["nodes"].tolist(),
-            **{
-                name: [value / one for value in rows[name].tolist()]
-                for name in ("raw", "usable", "free", "more_usable")
-            },
+            **{name: [value / one for value in rows[name].tolist()] for name in sizes},
             **({"vms": rows["vms"].tolist()} if "vms" in rows else {}),
             "moves": [value / one for value in rows["bytes_moved"].tolist()],
             "takes": [value / 3_600_000 for value in rows["recovery"].tolist()],

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from core.errors import InputError
-from twin.crush.map import ONE, Choose
+from twin.crush.map import ONE, Choice, Choose
 from twin.crush.osdmap import OsdMap, OsdState
 from twin.crush.tree import Tree, free_rule
 
@@ -172,8 +172,8 @@ def change_failure_domain(osdmap: OsdMap, pool: int, type_name: str) -> OsdMap:
 
 
 def _spread(step: Choose, type_id: int) -> Choose:
-    how = "chooseleaf_firstn" if step.how.endswith("firstn") else "chooseleaf_indep"
-    return Choose(how=how, num=step.num, type_id=type_id)  # type: ignore[arg-type]  # one of the two
+    how: Choice = "chooseleaf_firstn" if step.how.endswith("firstn") else "chooseleaf_indep"
+    return Choose(how=how, num=step.num, type_id=type_id)
 
 
 def _new(name: str, tree: Tree) -> str:

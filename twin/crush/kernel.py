@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import carray  # type: ignore[attr-defined]
+from numba import carray  # type: ignore[attr-defined]  # it is there, without types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -88,7 +88,7 @@ def _bare(array: Any) -> Any:
 
     The caller holds the array itself for as long.
     """
-    return carray(_pointer(array.ctypes.data), array.shape, array.dtype)  # type: ignore[call-arg]
+    return carray(_pointer(array.ctypes.data), array.shape, array.dtype)  # type: ignore[call-arg]  # an intrinsic's context
 
 
 @_inline
@@ -230,7 +230,7 @@ def _is_out(m: Any, n: Any, x: Any, device: Any) -> Any:
 
 @_inline
 def _has(m: Any, row: Any, low: Any, high: Any, item: Any) -> Any:
-    for i in range(low, high):  # noqa: SIM110  numba compiles no generators here
+    for i in range(low, high):  # noqa: SIM110 - numba compiles no generators here
         if m.room[row, i] == item:
             return True
     return False
