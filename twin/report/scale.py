@@ -111,10 +111,11 @@ def draw_delivered(found: Scaling) -> str:
 def draw_times(found: Scaling) -> str:
     """Draw the times of joins, failovers and cold starts over nodes, as an SVG element."""
     with _figure("times") as drawn:
-        panels: Sequence[Axes] = drawn.subplots(1, 3)
         rows = found.rows
         nodes = [row.nodes for row in rows]
-        joins, failovers, colds = panels
+        cold = [(row.nodes, row.cold_start) for row in rows if row.cold_start is not None]
+        panels: Sequence[Axes] = drawn.subplots(1, 3 if cold else 2)
+        joins, failovers = panels[:2]
         for axes in panels:
             _log(axes, nodes, "nodes", "")
         _bars(joins, nodes, [(r.join_ms, r.join_ms_min, r.join_ms_max) for r in rows], "carried in until member", 0)
@@ -125,10 +126,12 @@ def draw_times(found: Scaling) -> str:
         silent = [r.silent_failover_ms / 1000 for r in rows]
         failovers.plot(nodes, silent, ":", marker="s", markersize=3, color=colours.service(1), label="silent loss")
         failovers.set_ylabel("failover of the database, seconds")
-        cold = [(row.nodes, row.cold_start) for row in rows if row.cold_start is not None]
-        minutes = [one.joined_ms / 60_000 for _, one in cold]
-        colds.plot([size for size, _ in cold], minutes, marker="o", color=colours.service(2), label="all dark at once")
-        colds.set_ylabel("cold start until all have joined, minutes")
+        for axes in panels[2:]:
+            minutes = [one.joined_ms / 60_000 for _, one in cold]
+            axes.plot(
+                [size for size, _ in cold], minutes, marker="o", color=colours.service(2), label="all dark at once"
+            )
+            axes.set_ylabel("cold start until all have joined, minutes")
         for axes in panels:
             axes.set_ylim(bottom=0)
             axes.legend(frameon=False, fontsize=8, loc="lower left")
