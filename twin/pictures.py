@@ -12,8 +12,8 @@ from twin.years.site_years import SiteYears
 
 
 def waterfall(plan: Plan) -> Picture:
-    """Draw how raw bytes become usable ones."""
-    return Picture(of_plan.draw_waterfall(plan.now.usable.steps))
+    """Draw how raw bytes become usable ones, and what of them is still free."""
+    return Picture(of_plan.draw_waterfall(plan.now.usable.steps, "still free"))
 
 
 def machines(plan: Plan) -> Picture:

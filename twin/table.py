@@ -76,6 +76,8 @@ def _shown(value: object) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
+    if value != value:  # NaN, which equals nothing: not known
+        return "-"
     if value != 0 and abs(value) < NEGLIGIBLE:
         return f"<{NEGLIGIBLE:g}" if value > 0 else f">-{NEGLIGIBLE:g}"
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

@@ -55,3 +55,7 @@ def test_columns_of_different_length_are_refused() -> None:
 def test_a_unit_without_a_column_is_refused() -> None:
     with pytest.raises(ValueError, match=r"do not exist: \['c'\]"):
         Table({"a": [1]}, {"c": "bytes"})
+
+
+def test_what_is_not_known_and_what_is_next_to_nothing_are_not_spelt_out() -> None:
+    assert Table({"a": [float("nan"), 1e-300, -1e-300, 0.0]}).to_text().split() == ["a", "-", "<1e-12", ">-1e-12", "0"]
