@@ -1,8 +1,8 @@
 """Tables of results: columns of equal length that pandas, polars, a terminal and a notebook show alike."""
 
 import numpy as np
-import pandas
-import polars
+import pandas as pd
+import polars as pl
 import pytest
 
 from twin.table import Table
@@ -13,14 +13,14 @@ TABLE = Table(
 
 
 def test_pandas_takes_a_table_with_its_names_types_and_order() -> None:
-    frame = pandas.DataFrame(TABLE)
+    frame = pd.DataFrame(TABLE)
     assert list(frame.columns) == ["nodes", "usable", "why"]
     assert frame["nodes"].dtype == np.int64
     assert frame["usable"].sum() == 3.25e12
 
 
 def test_polars_takes_a_table_too() -> None:
-    frame = polars.DataFrame(TABLE)
+    frame = pl.DataFrame(TABLE)
     assert frame.columns == ["nodes", "usable", "why"]
     assert frame["nodes"].to_list() == [5, 6]
 
