@@ -176,7 +176,14 @@ def _open_log(path: Path) -> IO[bytes]:
 
 
 def _prepare(parent: int, group: int | None) -> None:
-    """In the child, before its program: die with the parent, enter the group."""
+    """In the child, before its program: hear all signals, die with the parent, enter the group.
+
+    What is ignored stays ignored through exec, and a shell cannot even trap it then: a supervisor started in the
+    background of a shell, or with nohup, would have services that no SIGQUIT, SIGINT or SIGHUP stops.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(127)

@@ -1,5 +1,6 @@
 """The ZooKeeper server as a child, and files that a supervisor keeps: small real processes in their place."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,6 +61,19 @@ def house(tmp_path: Path) -> Iterator[House]:
     yield made
     made.end()
     made.loop.close()
+
+
+def test_a_child_hears_signals_that_its_supervisor_was_started_deaf_to(house: House) -> None:
+    kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGQUIT, signal.SIGINT, signal.SIGHUP)}
+    ends: list[int] = []
+    try:
+        child = Child(house.loop, Born(argv=("sleep", "600"), env=environment({})), ends.append)
+    finally:
+        for number, before in kept.items():
+            signal.signal(number, before)
+    child.send(signal.SIGQUIT)
+    house.wait(lambda: bool(ends))
+    assert ends == [-signal.SIGQUIT]
 
 
 def test_a_server_that_ends_is_started_again_and_one_that_runs_is_left_alone(house: House) -> None:
