@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from core.ids import Epoch, NodeId, OpId, ServiceName, SessionId, VolumeName
+from core.ids import NO_GUID, NO_IMAGE, Epoch, Guid, ImageId, NodeId, OpId, ServiceName, SessionId, VolumeName
 from core.records import AnyRecord, Instance
 
 
@@ -307,10 +307,61 @@ class PowerOrder(Effect, frozen=True, kw_only=True):
 
 
 class AllowBoot(Effect, frozen=True, kw_only=True):
-    """Let this node boot from the network within the next ``ms_max``; others are not served."""
+    """Let this node boot from the network and join within the next ``ms_max``, once; others are not served.
+
+    ``guid``: the machine that it must be, ``macs`` what it must boot with; empty: not known yet. ``image``: what it is
+    to boot, empty: what this node runs. Replaces an earlier window of the node. ``BootSeen``, ``JoinAdmitted`` and
+    ``JoinRefused`` tell what comes of it.
+    """
 
     node: NodeId
     ms_max: int
+    guid: Guid = NO_GUID
+    macs: tuple[str, ...] = ()
+    image: ImageId = NO_IMAGE
+
+
+class ReadConsole(Effect, frozen=True, kw_only=True):
+    """What a machine last wrote on its serial console; result ``ConsoleSeen``."""
+
+    op: OpId
+    node: NodeId
+    ms_max: int
+
+
+class Scan(Effect, frozen=True, kw_only=True):
+    """Look for BMCs in a management network, and try the credentials given for it; result ``Scanned``.
+
+    ``known``: BMCs (``ADDRESS:PORT``) whose credentials are known and need not be tried again.
+    """
+
+    op: OpId
+    network: str
+    known: tuple[str, ...]
+    ms_max: int
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+class StageImage(Effect, frozen=True, kw_only=True):
+    """Fetch and verify an image and put it into the slot that is not running; result ``Staged``."""
+
+    op: OpId
+    image: ImageId
+    ms_max: int
+
+
+class RestartInto(Effect, frozen=True, kw_only=True):
+    """Restart this machine into the staged image, once: if it does not settle, the next boot is the old image again."""
+
+    image: ImageId
+
+
+class KeepImage(Effect, frozen=True, kw_only=True):
+    """The image that runs is good: boot it from now on."""
+
+    image: ImageId
 
 
 AnyEffect = (
@@ -344,4 +395,9 @@ AnyEffect = (
     | ReadPower
     | PowerOrder
     | AllowBoot
+    | ReadConsole
+    | Scan
+    | StageImage
+    | RestartInto
+    | KeepImage
 )

@@ -7,7 +7,21 @@ from typing import Literal
 
 import msgspec
 
-from core.ids import BootId, Epoch, NodeId, OpId, ServiceName, SessionId
+from core.gate import Refusal
+from core.ids import (
+    NO_IMAGE,
+    NO_NODE,
+    BootId,
+    DomainId,
+    Epoch,
+    Guid,
+    ImageId,
+    NodeId,
+    OpId,
+    RackId,
+    ServiceName,
+    SessionId,
+)
 from core.records import Change, Instance
 
 Reason = Literal[
@@ -38,8 +52,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 class Started(Event, frozen=True, kw_only=True):
     """The agent process started. ``session`` is the saved session id (0: none); ``running`` outlived the last agent.
 
-    ``server`` says that a ZooKeeper server is configured on this node. ``hand_over``: started by the supervisor because
-    the agent cannot come back; give everything up cleanly, then end.
+    ``server`` says that a ZooKeeper server is configured on this node, ``image`` which image it booted.
+    ``hand_over``: started by the supervisor because the agent cannot come back; give everything up cleanly, then end.
     """
 
     boot_id: BootId
@@ -47,6 +61,7 @@ class Started(Event, frozen=True, kw_only=True):
     running: tuple[Running, ...] = ()
     server: bool = False
     hand_over: bool = False
+    image: ImageId = NO_IMAGE
 
 
 class TimerFired(Event, frozen=True, kw_only=True):
@@ -118,6 +133,38 @@ class RightExpired(Event, frozen=True, kw_only=True):
     epoch: Epoch
 
 
+BootStage = Literal["offered", "script", "kernel", "image", "up"]
+"""How far a network boot has come: address offered, script, kernel and initrd, root image sent, agent up."""
+
+
+class BootSeen(Event, frozen=True, kw_only=True):
+    """A machine that this node boots came further; ``detail`` in words."""
+
+    node: NodeId
+    stage: BootStage
+    detail: str = ""
+
+
+class JoinAdmitted(Event, frozen=True, kw_only=True):
+    """This node exchanged a boot token for a certificate. ``certificate``: its serial number in hex."""
+
+    node: NodeId
+    guid: Guid
+    mac: str
+    certificate: str = ""
+
+
+class JoinRefused(Event, frozen=True, kw_only=True):
+    """Somebody asked this node for a boot script or a certificate and must not have it.
+
+    ``node``: who it claimed to be, if that is anybody. ``detail``: who asked, for a person.
+    """
+
+    reason: Refusal
+    node: NodeId = NO_NODE
+    detail: str = ""
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="result"):
     """Nothing more to say than that it worked."""
 
@@ -153,7 +200,42 @@ class PowerSeen(Done, frozen=True, kw_only=True):
     on: bool
 
 
-Result = Done | Committed | ReadBack | VolumeOpened | Stopped | PowerSeen
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """One BMC that answered. ``node``: the machine of the inventory that it belongs to, if any.
+
+    ``access``: the name of the credentials it accepts; "": none of those that may be tried there, see ``problem``.
+    ``number``: the number of ``node`` in the inventory.
+    """
+
+    bmc: str
+    guid: Guid
+    rack: RackId
+    power_domain: DomainId
+    node: NodeId = NO_NODE
+    number: int = 0
+    access: str = ""
+    problem: str = ""
+
+
+class Scanned(Done, frozen=True, kw_only=True):
+    """Every BMC that answered in one management network."""
+
+    seen: tuple[Seen, ...]
+
+
+class ConsoleSeen(Done, frozen=True, kw_only=True):
+    """The tail of what a machine wrote on its serial console since its last power order, printable text."""
+
+    tail: str
+
+
+class Staged(Done, frozen=True, kw_only=True):
+    """The image is verified and lies in ``slot``; "": this machine has no disk and boots from the network."""
+
+    slot: str = ""
+
+
+Result = Done | Committed | ReadBack | VolumeOpened | Stopped | PowerSeen | Scanned | ConsoleSeen | Staged
 
 
 class OpSucceeded(Event, frozen=True, kw_only=True):
@@ -183,6 +265,9 @@ AnyEvent = (
     | BeatAnswered
     | ServiceExited
     | RightExpired
+    | BootSeen
+    | JoinAdmitted
+    | JoinRefused
     | OpSucceeded
     | OpFailed
 )

@@ -19,12 +19,16 @@ Kind = Literal["open", "snapshot", "event", "effect"]
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a machine is made from; the first body of each agent process in a journal."""
+    """All that a machine is made from; the first body of each agent process in a journal.
+
+    ``networks``: names of the management networks in which new machines are looked for; none: nobody looks.
+    """
 
     node: NodeSpec
     timing: Timing
     services: tuple[ServiceSpec, ...]
     inventory: tuple[NodeSpec, ...] = ()
+    networks: tuple[str, ...] = ()
 
 
 class Line(msgspec.Struct, frozen=True, array_like=True):

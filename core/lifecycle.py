@@ -23,6 +23,7 @@ TRANSITIONS: dict[tuple[Lifecycle, str], Lifecycle] = {
     (L.MAINTENANCE, "operator_undrains"): L.JOINED,
     (L.MAINTENANCE, "operator_retires"): L.RETIRED,
     (L.DRAINING, "session_gone"): L.MAINTENANCE,
+    (L.MAINTENANCE, "restart_failed"): L.LOST,
     (L.QUARANTINED, "operator_releases"): L.DISCOVERED,
     (L.RETIRED, "operator_releases"): L.DISCOVERED,
     (L.DRAINING, "joins"): L.DRAINING,

@@ -31,7 +31,8 @@ EvidenceEffect = fx.StartBeat | fx.StopBeat | fx.ArmRight
 StorageEffect = fx.OpenVolume | fx.CloseVolume | fx.FenceInstance | fx.LiftBlock
 WorkloadEffect = fx.StartService | fx.StopService | fx.SuspendService | fx.ResumeService
 AddressEffect = fx.AnnounceAddress | fx.WithdrawAddress
-PowerEffect = fx.ReadPower | fx.PowerOrder
+PowerEffect = fx.ReadPower | fx.PowerOrder | fx.ReadConsole | fx.Scan
+ImageEffect = fx.StageImage | fx.RestartInto | fx.KeepImage
 NetbootEffect = fx.AllowBoot
 HostEffect = fx.SetTimer | fx.CancelTimer | fx.Note | fx.Exit
 
@@ -67,7 +68,7 @@ class AddressPort(Protocol):
 
 
 class PowerPort(Protocol):
-    """The BMCs of the other machines."""
+    """The BMCs of the other machines: power, consoles, and finding them."""
 
     def submit(self, effect: PowerEffect, emit: Emit) -> None: ...
 
@@ -76,6 +77,12 @@ class NetbootPort(Protocol):
     """The boot server of this node."""
 
     def submit(self, effect: NetbootEffect, emit: Emit) -> None: ...
+
+
+class ImagePort(Protocol):
+    """What this machine boots: its slots, and restarting into one."""
+
+    def submit(self, effect: ImageEffect, emit: Emit) -> None: ...
 
 
 class HostPort(Protocol):
@@ -95,6 +102,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     address: AddressPort
     power: PowerPort
     netboot: NetbootPort
+    image: ImagePort
 
 
 def route(effect: fx.AnyEffect, ports: Ports, emit: Emit) -> None:
@@ -123,7 +131,9 @@ def route(effect: fx.AnyEffect, ports: Ports, emit: Emit) -> None:
             ports.workload.submit(effect, emit)
         case fx.AnnounceAddress() | fx.WithdrawAddress():
             ports.address.submit(effect, emit)
-        case fx.ReadPower() | fx.PowerOrder():
+        case fx.ReadPower() | fx.PowerOrder() | fx.ReadConsole() | fx.Scan():
             ports.power.submit(effect, emit)
         case fx.AllowBoot():
             ports.netboot.submit(effect, emit)
+        case fx.StageImage() | fx.RestartInto() | fx.KeepImage():
+            ports.image.submit(effect, emit)

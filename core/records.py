@@ -4,10 +4,25 @@ A record is written with the version it was read at (compare-and-set); who may w
 """
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
-from core.ids import NO_NODE, NO_SESSION, BootId, DomainId, Epoch, NodeId, RackId, ServiceName, SessionId
+from core.ids import (
+    NO_GUID,
+    NO_IMAGE,
+    NO_NODE,
+    NO_SESSION,
+    BootId,
+    DomainId,
+    Epoch,
+    Guid,
+    ImageId,
+    NodeId,
+    RackId,
+    ServiceName,
+    SessionId,
+)
 from core.specs import ServiceSpec
 
 CLUSTER = "/moxie/cluster"
@@ -19,6 +34,8 @@ TERMS = "/moxie/terms"
 LEASES = "/moxie/leases"
 POWER = "/moxie/power"
 DOMAINS = "/moxie/domains"
+MACHINES = "/moxie/machines"
+UPGRADE = "/moxie/upgrade"
 
 
 def node_path(node: NodeId) -> str:
@@ -43,6 +60,10 @@ def power_path(node: NodeId) -> str:
 
 def domain_path(domain: DomainId) -> str:
     return f"{DOMAINS}/{domain}"
+
+
+def machine_path(guid: Guid) -> str:
+    return f"{MACHINES}/{guid}"
 
 
 def service_path(service: ServiceName) -> str:
@@ -93,7 +114,9 @@ class EnsembleRecord(Record, frozen=True, kw_only=True, tag="ensemble"):
 class NodeRecord(Record, frozen=True, kw_only=True, tag="node"):
     """Lifecycle of one node, persistent. Written by its steward, by itself (joining) and by the operator (drain).
 
-    ``attempts`` counts boots ordered since the node was last stable; ``reason`` is for a person to read.
+    ``attempts`` counts boots ordered since the node was last stable; ``reason`` is for a person to read, ``console``
+    the tail of what it last wrote on its serial console before it was given up. ``guid`` is the machine that is this
+    node; ``macs`` and ``certificate`` (a serial number in hex) are what it was last admitted with.
     """
 
     node: NodeId
@@ -103,13 +126,18 @@ class NodeRecord(Record, frozen=True, kw_only=True, tag="node"):
     boot_id: BootId = BootId("")
     attempts: int = 0
     reason: str = ""
+    console: str = ""
+    guid: Guid = NO_GUID
+    macs: tuple[str, ...] = ()
+    certificate: str = ""
 
 
 class MemberRecord(Record, frozen=True, kw_only=True, tag="member", cache_hash=True):
     """Presence of one node, ephemeral, written only by itself.
 
     ``fit`` is False while it drains; ``unfit`` names singletons it gave up (rule 12); ``storage_ok`` is whether it
-    reaches the storage; ``server`` whether its ZooKeeper server runs and has caught up.
+    reaches the storage; ``server`` whether its ZooKeeper server runs and has caught up, ``voter`` whether it could run
+    one. ``image`` is what it booted.
     """
 
     node: NodeId
@@ -124,6 +152,8 @@ class MemberRecord(Record, frozen=True, kw_only=True, tag="member", cache_hash=T
     unfit: tuple[ServiceName, ...] = ()
     storage_ok: bool = True
     server: bool = False
+    voter: bool = True
+    image: ImageId = NO_IMAGE
 
 
 class ServiceRecord(Record, frozen=True, kw_only=True, tag="service"):
@@ -198,6 +228,41 @@ class DomainRecord(Record, frozen=True, kw_only=True, tag="domain"):
     slots: tuple[Slot, ...] = ()
 
 
+class MachineRecord(Record, frozen=True, kw_only=True, tag="machine"):
+    """One machine that was found by its BMC, persistent. Written by whoever owns the duty to look for machines.
+
+    ``guid`` is its identity in its BMC's byte order; ``node`` what it is called once it may be powered, with
+    ``number`` unique in the rack. ``bmc`` is ``ADDRESS:PORT``, ``access`` the name of the credentials that its BMC
+    accepts. ``problem`` says why it is left alone ("": it is not).
+    """
+
+    guid: Guid
+    bmc: str
+    rack: RackId
+    power_domain: DomainId
+    node: NodeId = NO_NODE
+    number: int = 0
+    access: str = ""
+    problem: str = ""
+
+
+class UpgradeRecord(Record, frozen=True, kw_only=True, tag="upgrade"):
+    """A change of the image that nodes run, from ``previous`` to ``image``. Begun, halted and resumed by the operator;
+    carried on by whoever owns the duty.
+
+    ``current``: the nodes that are being upgraded now, all of one power domain; ``done``: those that run it and passed
+    the health gate. ``reason``: why it halted, for a person to read. ``parallel``: how many of one domain at once.
+    """
+
+    image: ImageId
+    previous: ImageId = NO_IMAGE
+    state: Literal["running", "halted", "done"] = "running"
+    current: tuple[NodeId, ...] = ()
+    done: tuple[NodeId, ...] = ()
+    reason: str = ""
+    parallel: int = 1
+
+
 AnyRecord = (
     ClusterRecord
     | EnsembleRecord
@@ -208,6 +273,8 @@ AnyRecord = (
     | LeaseRecord
     | PowerRecord
     | DomainRecord
+    | MachineRecord
+    | UpgradeRecord
 )
 
 

@@ -33,7 +33,10 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
-    """One machine, as the core sees it. ``weight`` is relative (100 is an ordinary machine)."""
+    """One machine, as the core sees it. ``weight`` is relative (100 is an ordinary machine).
+
+    ``voter``: it can run a ZooKeeper server. ``number``: its place in the rack's numbering, 0 where it has none.
+    """
 
     id: NodeId
     rack: RackId
@@ -41,6 +44,8 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     weight: int = 100
     cores: int = 32
     memory_bytes: int = 128 << 30
+    voter: bool = True
+    number: int = 0
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +80,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     inrush_slots: int = 4
     brake_hold_ms: int = 120_000
     ensemble_repair_ms: int = 30_000
+    scan_ms: int = 60_000
+    scan_ms_max: int = 10_000
+    console_ms_max: int = 5_000
+    stage_ms_max: int = 600_000
+    gate_ms: int = 15_000
 
     @property
     def admission_ms(self) -> int:

@@ -27,7 +27,10 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
-    """One machine. ``pending`` says in words what it waits for and why, one sentence each."""
+    """One machine. ``pending`` says in words what it waits for and why, one sentence each.
+
+    ``refusals``: who was refused a boot or a certificate lately, newest last, one sentence each.
+    """
 
     node: NodeId
     at_ms: int
@@ -39,3 +42,4 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[ServiceView, ...]
     wards: tuple[NodeId, ...]
     pending: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from typing import Protocol
 from core import effects as fx
 from core.events import OpFailed, StorageSeen
 from core.ids import BootId, NodeId, SessionId, VolumeName
-from core.ports import Emit, EvidenceEffect, HostPort, NetbootEffect, Ports, StorageEffect, StoragePort
+from core.ports import Emit, EvidenceEffect, HostPort, ImageEffect, NetbootEffect, Ports, StorageEffect, StoragePort
 from drivers import log
 from drivers.beats import CoordinationBeats
 from drivers.ceph import Ceph, CephError
@@ -65,6 +65,7 @@ class AgentPorts:
             address=self._supervised,
             power=self._power,
             netboot=NoNetboot(),
+            image=NoImage(),
         )
 
     def close(self) -> None:
@@ -118,6 +119,15 @@ class NoNetboot:
 
     def submit(self, effect: NetbootEffect, emit: Emit) -> None:
         log.event("netboot_not_there", node_to_boot=effect.node)
+
+
+class NoImage:
+    """The image port of a machine that was installed by hand: nothing of ours is to be staged on it."""
+
+    def submit(self, effect: ImageEffect, emit: Emit) -> None:
+        if isinstance(effect, fx.StageImage):
+            detail = "this machine was not booted from an image"
+            emit(OpFailed(at_ms=now_ms(), op=effect.op, reason="refused", retryable=False, detail=detail))
 
 
 class MarksDown:

@@ -49,6 +49,9 @@ class Power:
     def submit(self, effect: PowerEffect, emit: Emit) -> None:
         """Begin one request; its answer comes through ``emit``, from another thread or at once."""
         match effect:
+            case fx.Scan() | fx.ReadConsole():
+                emit(OpFailed(at_ms=self._now_ms(), op=effect.op, reason="unavailable"))
+                return
             case fx.ReadPower():
                 limit_at_ms = self._now_ms() + effect.ms_max
             case fx.PowerOrder():
@@ -102,7 +105,7 @@ class Power:
         if effect.generation < newest:
             raise BmcFailure("late", f"generation {newest} was ordered for {effect.node}, this is {effect.generation}")
 
-    def _ask(self, effect: PowerEffect, bmc: Bmc, answer: "_Answer", limit_at_ms: int) -> None:
+    def _ask(self, effect: fx.ReadPower | fx.PowerOrder, bmc: Bmc, answer: "_Answer", limit_at_ms: int) -> None:
         limit = Limit(self._now_ms, limit_at_ms - GRACE_MS)
         proved_off = False
 
@@ -127,7 +130,7 @@ class Power:
 class _Answer:
     """The one answer to one effect; whoever comes first decides it."""
 
-    def __init__(self, effect: PowerEffect, emit: Emit, now_ms: Callable[[], int]) -> None:
+    def __init__(self, effect: fx.ReadPower | fx.PowerOrder, emit: Emit, now_ms: Callable[[], int]) -> None:
         self._op = effect.op
         self._emit = emit
         self._now_ms = now_ms

@@ -146,8 +146,10 @@ class _Reader:
             case ev.BeatAnswered() | ev.ServiceExited() | ev.RightExpired():
                 if event.service == self.service:
                     self._own(line, event)
-            case ev.TimerFired() | ev.SessionOpened() | ev.StorageSeen():
+            case ev.TimerFired() | ev.SessionOpened() | ev.StorageSeen() | ev.BootSeen():
                 pass
+            case ev.JoinAdmitted() | ev.JoinRefused():
+                pass  # the machine states both as notes
 
     def _own(self, line: Line, event: ev.BeatAnswered | ev.ServiceExited | ev.RightExpired) -> None:
         match event:

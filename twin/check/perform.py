@@ -178,4 +178,9 @@ BEGIN: dict[type, Callable[["World", int, Any], None]] = {
     fx.ReadPower: _locally,
     fx.PowerOrder: _locally,
     fx.AllowBoot: _nothing,
+    fx.ReadConsole: _locally,
+    fx.Scan: _locally,
+    fx.StageImage: _locally,
+    fx.RestartInto: _nothing,
+    fx.KeepImage: _nothing,
 }

@@ -117,6 +117,8 @@ def event_words(event: ev.AnyEvent) -> str:
             return f"the right of {event.service} ran out"
         case ev.StorageSeen():
             return "the storage answers" if event.ok else "the storage is out of reach"
+        case ev.BootSeen() | ev.JoinAdmitted() | ev.JoinRefused():
+            return f"{type(event).__name__} {event.node}"
         case ev.Started() | ev.TimerFired() | ev.BeatAnswered() | ev.ServiceExited():
             return type(event).__name__
 

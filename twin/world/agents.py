@@ -9,7 +9,7 @@ from core import effects as fx
 from core.events import AnyEvent, BeatAnswered, Started, StorageSeen
 from core.ids import NO_SESSION, NodeId, SessionId
 from core.journal import Opening
-from core.ports import CoordinationPort, NetbootPort, Ports, PowerPort, StoragePort
+from core.ports import CoordinationPort, ImagePort, NetbootPort, Ports, PowerPort, StoragePort
 from trial.marks import NoteMark
 from twin.calibration import Sampled
 from twin.host import Brain, Host, Surroundings
@@ -79,6 +79,7 @@ class Around(msgspec.Struct, kw_only=True):
     storage: MortalStorage
     power: MortalPower
     netboot: NetbootPort
+    image: ImagePort
     configured: Callable[[NodeId], bool]
     storage_seen: Callable[[NodeId], bool]
     implicit: bool
@@ -212,6 +213,7 @@ class AgentSlot:
             address=supervisor,
             power=around.power,
             netboot=around.netboot,
+            image=around.image,
         )
 
     def _surroundings(self, supervisor: Supervisor) -> Surroundings:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, assert_never
 import msgspec
 
 from core import effects as fx
-from core.events import PowerSeen
+from core.events import OpFailed, PowerSeen
 from core.ids import NodeId
 from core.ports import Emit, PowerEffect
 from twin.calibration import Calibration, Sampled
@@ -228,6 +228,8 @@ class PowerClient(Asker):
                 self._generations[effect.node] = max(effect.generation, self._generations.get(effect.node, 0))
                 answer = Answer(self, effect.op, emit, effect.deadline_ms - self.clock())
                 self._after_login(effect.node, answer, lambda: self._send(effect, answer))
+            case fx.ReadConsole() | fx.Scan():
+                emit(OpFailed(at_ms=self.clock(), op=effect.op, reason="unavailable"))
             case _:
                 assert_never(effect)
 

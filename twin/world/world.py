@@ -36,6 +36,7 @@ from twin.world.netboot import Netboot
 from twin.world.operator import Operator
 from twin.world.peers import Peers
 from twin.world.power import Power
+from twin.world.slots import Slots
 from twin.world.storage import Storage
 from twin.world.supervisor import Supervisor
 from twin.world.unit import Sickness, Site
@@ -148,6 +149,7 @@ class World:
             storage=self.storage.port(node, self.clocks[node].now),
             power=self.power.port(node, self.clocks[node].now),
             netboot=self.netboot.port(node),
+            image=Slots(self.clocks[node].now),
             configured=self.ensemble.configured,
             storage_seen=self.storage.reachable,
             implicit=self.fidelity != "protocol",

@@ -1,0 +1,201 @@
+"""Who may boot from the network and join: nobody by asking. Windows, one-time tokens, and why somebody is refused.
+
+A window opens for one machine when its steward orders its power, and closes by itself. Within it the machine gets one
+boot script with one token, and the token is worth one certificate. Two machines that claim one identity in the same
+window both get nothing more from it: which of them is the right one cannot be told from here. Tokens are made by the
+caller, who has randomness; only their digests are kept.
+"""
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from core.ids import NO_IMAGE, NO_NODE, Guid, ImageId, NodeId
+
+Refusal = Literal[
+    "unknown_machine",  # no machine of this identity is expected
+    "window_closed",  # it was expected, but not now any more
+    "wrong_mac",  # the machine is expected with another network card
+    "asked_twice",  # two boots within one window claim to be the machine
+    "unknown_token",  # nobody was ever given this token here
+    "token_spent",  # this token was exchanged before
+    "token_void",  # this token's window was closed, replaced, or claimed twice
+    "wrong_machine",  # the token was given to another machine
+    "wrong_image",  # the machine runs another image than it was given
+    "retired",  # the machine was taken out of the rack for good
+    "bad_request",  # what was sent is no request at all
+]
+
+TOKENS_MAX = 1_000
+"""Tokens of the past that are remembered, so that a replay is told from nonsense."""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """No, and why. ``node``: whose identity was claimed, if that is known here."""
+
+    reason: Refusal
+    node: NodeId = NO_NODE
+    detail: str = ""
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """Yes. ``guid`` as the window has it; ``mac`` as it was asked with."""
+
+    node: NodeId
+    guid: Guid
+    mac: str
+    image: ImageId = NO_IMAGE
+
+
+class Window(msgspec.Struct):
+    """One machine's chance to boot and join. ``token`` is a digest; ``claims`` counts scripts that were asked for."""
+
+    node: NodeId
+    guid: Guid
+    macs: tuple[str, ...]
+    image: ImageId
+    until_ms: int
+    token: str = ""
+    mac: str = ""
+    claims: int = 0
+    state: Literal["open", "spent", "void"] = "open"
+
+
+class Gate:
+    """The windows of one boot server. Times are milliseconds of the caller's clock; no method raises."""
+
+    def __init__(self) -> None:
+        self._windows: dict[NodeId, Window] = {}
+        self._tokens: dict[str, tuple[NodeId, Literal["spent", "void"]]] = {}
+        self._retired: dict[Guid, NodeId] = {}
+
+    def open(self, node: NodeId, guid: Guid, macs: tuple[str, ...], image: ImageId, until_ms: int) -> None:
+        """Expect a machine until then. An earlier window of the node closes, and its token with it."""
+        self.close(node)
+        self._windows[node] = Window(
+            node=node, guid=guid, macs=tuple(map(plain_mac, macs)), image=image, until_ms=until_ms
+        )
+
+    def close(self, node: NodeId) -> None:
+        """Expect a node no more."""
+        window = self._windows.pop(node, None)
+        if window is not None and window.token:
+            self._remember(window.token, node, "spent" if window.state == "spent" else "void")
+
+    def retire(self, guid: Guid, node: NodeId) -> None:
+        """Tell a machine that was retired from one that nobody knows."""
+        self._retired[guid] = node
+
+    def window(self, node: NodeId) -> Window | None:
+        """The window of a node, open or not."""
+        return self._windows.get(node)
+
+    def expected(self, now_ms: int) -> tuple[Window, ...]:
+        """The windows in which somebody may still ask."""
+        return tuple(w for w in self._windows.values() if w.state == "open" and now_ms < w.until_ms)
+
+    def ask(self, uuid: str, mac: str, token: str, now_ms: int) -> Admitted | Refused:
+        """A machine asks for its boot script, which will carry a fresh token of that digest."""
+        window = self._find(uuid, mac)
+        if window is None:
+            return self._unknown(uuid, mac)
+        known = Refused(reason="window_closed", node=window.node, detail=f"machine {uuid} with {mac}")
+        if now_ms >= window.until_ms:
+            return known
+        if window.macs and plain_mac(mac) not in window.macs:
+            return msgspec.structs.replace(known, reason="wrong_mac")
+        window.claims += 1
+        if window.claims > 1 or window.state != "open":
+            if window.state == "open":
+                window.state = "void"
+            return msgspec.structs.replace(known, reason="asked_twice")
+        window.token, window.mac = token, plain_mac(mac)
+        return Admitted(node=window.node, guid=window.guid, mac=window.mac, image=window.image)
+
+    def redeem(self, token: str, uuid: str, mac: str, image: ImageId, now_ms: int) -> Admitted | Refused:
+        """A booted machine wants a certificate for the token of that digest. Yes is said once.
+
+        ``image``: what it says it booted, compared where the window names one.
+        """
+        window = next((w for w in self._windows.values() if w.token == token and token), None)
+        if window is None:
+            return self._old_token(token, uuid, mac)
+        refused = Refused(reason="token_void", node=window.node, detail=f"machine {uuid} with {mac}")
+        if window.state == "spent":
+            return msgspec.structs.replace(refused, reason="token_spent")
+        if window.state == "void":
+            return refused
+        if now_ms >= window.until_ms:
+            return msgspec.structs.replace(refused, reason="window_closed")
+        if (window.guid and not same_machine(window.guid, uuid)) or plain_mac(mac) != window.mac:
+            window.state = "void"  # whoever shows it has stolen it: nobody is to use it any more
+            return msgspec.structs.replace(refused, reason="wrong_machine")
+        if window.image and image != window.image:
+            return msgspec.structs.replace(refused, reason="wrong_image")
+        window.state = "spent"
+        return Admitted(node=window.node, guid=window.guid, mac=window.mac, image=window.image)
+
+    def _find(self, uuid: str, mac: str) -> Window | None:
+        """The window of this machine: by identity, and where that is not known yet by a network card that is."""
+        for window in self._windows.values():
+            if window.guid and same_machine(window.guid, uuid):
+                return window
+        for window in self._windows.values():
+            if not window.guid and plain_mac(mac) in window.macs:
+                return window
+        return None
+
+    def _unknown(self, uuid: str, mac: str) -> Refused:
+        detail = f"machine {uuid} with {mac}"
+        for guid, node in self._retired.items():
+            if same_machine(guid, uuid):
+                return Refused(reason="retired", node=node, detail=detail)
+        for window in self._windows.values():
+            if plain_mac(mac) in window.macs:
+                return Refused(reason="wrong_machine", node=window.node, detail=detail)
+        return Refused(reason="unknown_machine", detail=detail)
+
+    def _old_token(self, token: str, uuid: str, mac: str) -> Refused:
+        node, state = self._tokens.get(token, (NO_NODE, ""))
+        detail = f"machine {uuid} with {mac}"
+        if state == "spent":
+            return Refused(reason="token_spent", node=node, detail=detail)
+        if state == "void":
+            return Refused(reason="token_void", node=node, detail=detail)
+        return Refused(reason="unknown_token", detail=detail)
+
+    def _remember(self, token: str, node: NodeId, state: Literal["spent", "void"]) -> None:
+        self._tokens[token] = (node, state)
+        while len(self._tokens) > TOKENS_MAX:
+            del self._tokens[next(iter(self._tokens))]
+
+
+def plain_mac(mac: str) -> str:
+    """A hardware address in the form ``52:54:00:77:00:01``; what is none comes back in lower case."""
+    digits = mac.lower().replace("-", "").replace(":", "")
+    return ":".join(digits[at : at + 2] for at in range(0, 12, 2)) if len(digits) == 12 else mac.lower()
+
+
+def forms(guid: str) -> tuple[str, ...]:
+    """The UUIDs that a machine may show in SMBIOS if its BMC sends ``guid``: vendors differ in the order of bytes.
+
+    First as sent, then with the first three fields swapped, then all reversed. Empty if it is no identity at all.
+    Source: SMBIOS 3.6, 7.2.1; IPMI 2.0, 20.8.
+    """
+    try:
+        raw = UUID(guid).bytes
+    except ValueError:
+        return ()
+    if raw in (bytes(16), b"\xff" * 16):
+        return ()
+    found = (UUID(bytes=raw), UUID(bytes_le=raw), UUID(bytes=raw[::-1]))
+    return tuple(dict.fromkeys(map(str, found)))
+
+
+def same_machine(guid: str, uuid: str) -> bool:
+    """Whether a BMC's GUID and a machine's UUID are one identity, in any order of bytes."""
+    try:
+        return str(UUID(uuid)) in forms(guid)
+    except ValueError:
+        return False
