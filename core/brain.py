@@ -23,8 +23,8 @@ from core.ring import Ring
 from core.specs import NodeSpec, ServiceSpec, Timing
 from core.state import Pending, Phase, State, Subject
 
-COPIES, ELECTION, ENSEMBLE_PART, DRAIN, BLOCKS, COUNTED = 1, 2, 4, 8, 16, 32
-EVERYTHING = 63
+COPIES, ELECTION, ENSEMBLE_PART, DRAIN, BLOCKS, COUNTED, ROLLING = 1, 2, 4, 8, 16, 32, 64
+EVERYTHING = 127
 """Parts of the machine that have to look around after an event, as bits of ``Brain.look``."""
 
 _JOINED = Phase.JOINED

@@ -330,14 +330,10 @@ class ReadConsole(Effect, frozen=True, kw_only=True):
 
 
 class Scan(Effect, frozen=True, kw_only=True):
-    """Look for BMCs in a management network, and try the credentials given for it; result ``Scanned``.
-
-    ``known``: BMCs (``ADDRESS:PORT``) whose credentials are known and need not be tried again.
-    """
+    """Look for BMCs in a management network, and try the credentials given for it; result ``Scanned``."""
 
     op: OpId
     network: str
-    known: tuple[str, ...]
     ms_max: int
 
 

@@ -120,7 +120,11 @@ def _count_dead(b: Brain, ensemble: EnsembleRecord) -> None:
 
 
 def _propose(b: Brain, ensemble: EnsembleRecord, cluster: ClusterRecord, version: int) -> None:
-    alive = {n: m.power_domain for n, m in b.members.items() if m.fit} if len(b.members) <= 64 else _few(b, ensemble)
+    alive = (
+        {n: m.power_domain for n, m in b.members.items() if m.fit and m.voter}
+        if len(b.members) <= 64
+        else _few(b, ensemble)
+    )
     due = b.now - b.timing.ensemble_repair_ms
     dead_long = tuple(node for node in ensemble.voters if b.state.dead_voters.get(node, b.now) <= due)
     step = plan(ensemble.voters, alive, dead_long, cluster.ensemble_size)
@@ -135,7 +139,7 @@ def _few(b: Brain, ensemble: EnsembleRecord) -> Mapping[NodeId, str]:
     chosen = {n: b.members[n].power_domain for n in ensemble.voters if n in b.members}
     for turn in range(16):
         node = b.ring.owner_of_key(f"voter/{turn}")
-        if node in b.members and b.members[node].fit:
+        if node in b.members and b.members[node].fit and b.members[node].voter:
             chosen[node] = b.members[node].power_domain
     return chosen
 

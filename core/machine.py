@@ -3,8 +3,9 @@
 import msgspec
 
 from core import (
+    admission,
     blocks,
-    brake,
+    discovery,
     drain,
     election,
     ending,
@@ -16,14 +17,19 @@ from core import (
     recovery,
     singleton,
     steward,
+    timers,
+    upgrade,
 )
 from core import effects as fx
 from core.assignments import Solvers
-from core.brain import BLOCKS, COPIES, COUNTED, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
+from core.brain import BLOCKS, COPIES, COUNTED, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, ROLLING, Brain
 from core.errors import InvariantViolation
 from core.events import (
     AnyEvent,
     BeatAnswered,
+    BootSeen,
+    JoinAdmitted,
+    JoinRefused,
     OpFailed,
     OpSucceeded,
     PeerHeard,
@@ -37,14 +43,14 @@ from core.events import (
     StorageSeen,
     TimerFired,
 )
-from core.ids import NO_SESSION, DomainId, NodeId, OpId
+from core.ids import NO_SESSION, OpId
 from core.journal import Opening
 from core.shown import show, singletons
 from core.singleton_table import move
 from core.state import Copy, CopyState, Ending, Phase, Singleton, SingletonState, State, Subject
 from core.view import NodeView, ServiceView
 
-_ALOOF = (Subject.WARD, Subject.DOMAIN, Subject.BLOCK)
+_ALOOF = (Subject.WARD, Subject.DOMAIN, Subject.BLOCK, Subject.DISCOVERY, Subject.ADMISSION)
 """Work for other nodes: its answers change nothing about what this node runs."""
 
 _IDLE, _NEW = SingletonState.IDLE, Phase.NEW
@@ -164,7 +170,7 @@ def _take(b: Brain, event: AnyEvent) -> bool:
         case OpSucceeded() | OpFailed():
             return _answer(b, event)
         case TimerFired(timer=timer):
-            return _timer(b, timer)
+            return timers.fire(b, timer)
         case Started():
             _started(b, event)
         case SessionOpened():
@@ -185,6 +191,9 @@ def _take(b: Brain, event: AnyEvent) -> bool:
             _exited(b, event)
         case RightExpired():
             _right_expired(b, event)
+        case BootSeen() | JoinAdmitted() | JoinRefused():
+            b.look = 0
+            admission.take(b, event)
         case BeatAnswered():
             raise InvariantViolation("a beat is not taken here")
     return True
@@ -195,6 +204,7 @@ def _started(b: Brain, event: Started) -> None:
     state.boot_id = event.boot_id
     state.saved_session = event.session
     state.hand_over = event.hand_over
+    state.image = event.image
     for running in event.running:
         if running.epoch and running.service in state.singletons:
             s = state.singletons[running.service]
@@ -293,57 +303,13 @@ def _answer(b: Brain, event: OpSucceeded | OpFailed) -> bool:
             ensemble.on_answer(b, pending, event)
         case Subject.DRAIN:
             drain.on_answer(b, pending, event)
+        case Subject.DISCOVERY:
+            discovery.on_answer(b, pending, event)
+        case Subject.ADMISSION:
+            admission.on_answer(b, pending, event)
+        case Subject.UPGRADE:
+            upgrade.on_answer(b, pending, event)
     return True
-
-
-def _timer(b: Brain, timer: str) -> bool:
-    b.state.timers.pop(timer, None)
-    kind, _, key = timer.partition("/")
-    match kind:
-        case "fresh":
-            singleton.on_timer(b, kind, b.state.singletons[key])
-            return False
-        case "wait" | "admit" | "retry" | "stall":
-            singleton.on_timer(b, kind, b.state.singletons[key])
-        case "claim":
-            election.on_timer(b, key)
-        case "copy":
-            everywhere.on_timer(b, b.state.copies[key])
-        case "ward" | "look":
-            b.look = 0
-            steward.on_timer(b, kind, NodeId(key))
-        case "silent":
-            b.look = 0
-            steward.on_silent_timer(b, NodeId(key))
-        case "domain":
-            b.look = 0
-            recovery.on_domain_timer(b, DomainId(key))
-        case _:
-            _plain_timer(b, kind)
-    return True
-
-
-def _plain_timer(b: Brain, kind: str) -> None:
-    match kind:
-        case "join":
-            membership.on_timer(b)
-        case "refresh":
-            membership.refresh(b)
-        case "slot":
-            membership.on_slot_timer(b)
-        case "unfit":
-            membership.lapse_unfit(b)
-        case "brake":
-            brake.on_timer(b)
-            recovery.brake_released(b)
-        case "blocks":
-            blocks.on_timer(b)
-        case "stable":
-            drain.on_stable(b)
-        case "ensemble" | "reconfigure" | "drain":
-            pass  # looking around is all
-        case _:
-            raise InvariantViolation(f"unknown timer {kind}")
 
 
 def _react(b: Brain) -> None:
@@ -359,6 +325,7 @@ def _react(b: Brain) -> None:
         return
     if b.arc_changed:
         steward.review(b)
+        discovery.review(b)
     if look & ELECTION:
         election.review(b)
     if look & ENSEMBLE_PART:
@@ -367,6 +334,8 @@ def _react(b: Brain) -> None:
         drain.review(b)
     if look & BLOCKS:
         blocks.review(b)
+    if look & ROLLING:
+        upgrade.review(b)
 
 
 def _hand_over(b: Brain) -> None:

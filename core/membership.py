@@ -2,6 +2,7 @@
 
 import msgspec
 
+from core import discovery
 from core import effects as fx
 from core.brain import DRAIN, Brain
 from core.events import Committed, OpFailed, OpSucceeded, ReadBack, SessionOpened
@@ -14,6 +15,7 @@ from core.records import (
     MEMBERS,
     NODES,
     TERMS,
+    UPGRADE,
     Change,
     ClusterRecord,
     DomainRecord,
@@ -49,6 +51,8 @@ def wanted_member(b: Brain) -> MemberRecord:
         unfit=tuple(spec.name for spec in b.specs.values() if spec.name in state.unfit_until_ms),
         storage_ok=state.storage_ok,
         server=state.server == "running",
+        voter=b.me.voter,
+        image=state.image,
     )
 
 
@@ -216,6 +220,8 @@ def _joined(b: Brain) -> None:
     b.emit(fx.Mirror(path=ENSEMBLE, depth="one"))
     b.emit(fx.Mirror(path=NODES, depth="names"))
     b.emit(fx.Mirror(path=node_path(b.me.id), depth="one"))
+    b.emit(fx.Mirror(path=UPGRADE, depth="one"))
+    discovery.begin(b)
 
 
 def refresh(b: Brain) -> None:

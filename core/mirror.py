@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from core import brake, evidence, membership
-from core.brain import BLOCKS, COPIES, COUNTED, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, Brain
+from core.brain import BLOCKS, COPIES, COUNTED, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, ROLLING, Brain
+from core.discovery import on_machine
 from core.events import RecordsChanged
 from core.ids import NodeId, ServiceName
 from core.records import (
     DOMAINS,
     LEASES,
+    MACHINES,
     MEMBERS,
     NODES,
     SERVICES,
@@ -21,7 +23,7 @@ from core.records import (
 from core.recovery import on_domain
 from core.steward import on_node, on_power, on_synced, review_if_touched
 
-TREES = (MEMBERS, TERMS, LEASES, NODES, SERVICES)
+TREES = (MEMBERS, TERMS, LEASES, NODES, SERVICES, MACHINES)
 
 
 def apply(b: Brain, event: RecordsChanged) -> None:
@@ -60,7 +62,7 @@ def _vanish_unlisted(b: Brain, event: RecordsChanged) -> None:
 def _take(b: Brain, change: Change, known: Change | None) -> None:
     kind = change.path.split("/", 3)[2]
     if kind == "members":
-        b.look |= COUNTED | ELECTION | ENSEMBLE_PART | BLOCKS
+        b.look |= COUNTED | ELECTION | ENSEMBLE_PART | BLOCKS | ROLLING
         _member(b, change, known)
         return
     look, take = _KINDS.get(kind, _NOTHING)
@@ -165,5 +167,7 @@ _KINDS: dict[str, tuple[int, Callable[[Brain, Change], None] | None]] = {
     "domains": (0, on_domain),
     "cluster": (ENSEMBLE_PART | DRAIN, None),
     "config": (ENSEMBLE_PART | DRAIN, None),
+    "machines": (0, on_machine),
+    "upgrade": (ROLLING, None),
 }
 """For each kind of record (the second name of its path): which parts look around when one changes, and who takes it."""

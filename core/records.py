@@ -233,7 +233,8 @@ class MachineRecord(Record, frozen=True, kw_only=True, tag="machine"):
 
     ``guid`` is its identity in its BMC's byte order; ``node`` what it is called once it may be powered, with
     ``number`` unique in the rack. ``bmc`` is ``ADDRESS:PORT``, ``access`` the name of the credentials that its BMC
-    accepts. ``problem`` says why it is left alone ("": it is not).
+    accepts. ``problem`` says why it is left alone ("": it is not). ``retired``: it was taken out for good and never
+    boots here again; ``certificate`` is then the one to revoke.
     """
 
     guid: Guid
@@ -244,6 +245,15 @@ class MachineRecord(Record, frozen=True, kw_only=True, tag="machine"):
     number: int = 0
     access: str = ""
     problem: str = ""
+    retired: bool = False
+    certificate: str = ""
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """A node whose turn it is to be upgraded. ``boot_id``: of the boot before its restart."""
+
+    node: NodeId
+    boot_id: BootId
 
 
 class UpgradeRecord(Record, frozen=True, kw_only=True, tag="upgrade"):
@@ -257,7 +267,7 @@ class UpgradeRecord(Record, frozen=True, kw_only=True, tag="upgrade"):
     image: ImageId
     previous: ImageId = NO_IMAGE
     state: Literal["running", "halted", "done"] = "running"
-    current: tuple[NodeId, ...] = ()
+    current: tuple[Turn, ...] = ()
     done: tuple[NodeId, ...] = ()
     reason: str = ""
     parallel: int = 1

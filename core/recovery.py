@@ -4,8 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from core import admission, ensemble, quarantine
 from core import effects as fx
-from core import ensemble
 from core.brain import Brain
 from core.events import Committed, OpFailed, OpSucceeded, PowerSeen
 from core.ids import DomainId, NodeId
@@ -40,8 +40,9 @@ def tend(b: Brain, ward: Ward) -> None:
             b.timer_in(timer, _first_wait_ms(b, record))
         return
     ward.due = False
-    if record.attempts >= b.timing.boot_attempts_max and (record.state, "fails_too_often") in TRANSITIONS:
-        _quarantine(b, ward, record)
+    if quarantine.is_hopeless(b, ward, record):
+        if quarantine.give_up(b, ward, record):
+            _give_back(b, record.power_domain, ward.node)
         return
     if record.state is L.BOOTING:
         b.note("boot_timeout", node=ward.node)
@@ -85,19 +86,13 @@ def _must_fence(b: Brain, record: NodeRecord) -> bool:
     return any(term.ousted == record.node or (term.holder == record.node and not term.stopped) for term in held)
 
 
-def _quarantine(b: Brain, ward: Ward, record: NodeRecord) -> None:
-    reason = f"{record.attempts} boots were ordered and it did not stay up"
-    new = msgspec.structs.replace(record, state=after(record.state, "fails_too_often"), reason=reason)
-    ward.op = b.commit(ME, ward.node, "mark", (fx.Put(path=node_path(ward.node), data=new, version=ward.version),))
-    b.note("quarantined", node=ward.node, detail=reason)
-    _give_back(b, record.power_domain, ward.node)
-
-
 def on_answer(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) -> None:
     """Take the BMC's answer to a question or an order, or the commit that a powered node is booting."""
     ward.step = ""
     result = event.result if isinstance(event, OpSucceeded) else None
-    if step == "powered":
+    if step == "console":
+        quarantine.on_console(b, ward, event)
+    elif step == "powered":
         if isinstance(result, Committed) and ward.record is not None and (ward.record.state, "powered") in TRANSITIONS:
             ward.record = msgspec.structs.replace(ward.record, state=after(ward.record.state, "powered"))
             ward.version = max(ward.version, result.versions[0])
@@ -118,6 +113,7 @@ def on_answer(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) ->
 
 def _power_failed(b: Brain, ward: Ward, detail: str) -> None:
     ward.failures += 1
+    ward.trouble = detail or "no answer"
     if ward.failures == 1:
         b.note("power_failed", node=ward.node, detail=detail)
     if ward.record is not None:
@@ -272,7 +268,7 @@ def _commit_orders(b: Brain, domain: DomainId, work: DomainWork, taken: list[Slo
         order = msgspec.structs.replace(power, generation=power.generation + 1, action=ward.action, by=b.me.id)
         state = after(record.state, "power_ordered")
         attempts = record.attempts if ward.failures else record.attempts + 1  # nothing boots without mains or a BMC
-        new = msgspec.structs.replace(record, state=state, attempts=attempts, reason=f"power {ward.action}")
+        new = msgspec.structs.replace(record, state=state, attempts=attempts, reason=f"power {ward.action}", console="")
         slots.append(Slot(node=ward.node, generation=order.generation, fence=ward.fence))
         path = power_path(ward.node)
         create, put = fx.Create(path=path, data=order), fx.Put(path=path, data=order, version=ward.power_version)
@@ -333,7 +329,7 @@ def _send(b: Brain, ward: Ward, generation: int, deadline_ms: int) -> None:
     ward.step = "power"
     ward.op = b.op(ME, ward.node, "power")
     b.note("power_ordered", node=ward.node, detail=f"{action}, generation {generation}")
-    b.emit(fx.AllowBoot(node=ward.node, ms_max=b.timing.boot_ms_max))
+    admission.allow(b, ward)
     b.emit(
         fx.PowerOrder(
             op=ward.op,

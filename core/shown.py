@@ -41,6 +41,7 @@ def show(b: Brain) -> NodeView:
         services=(*singletons(b), *copies),
         wards=tuple(ward.node for ward in state.wards.values()),
         pending=_pending(b),
+        refusals=tuple(state.refusals),
     )
 
 

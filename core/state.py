@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
-from core.ids import NO_SESSION, BootId, Epoch, NodeId, OpId, ServiceName, SessionId
-from core.records import Change, Instance, NodeRecord, PowerRecord, Slot, TermRecord
+from core.ids import NO_IMAGE, NO_SESSION, BootId, Epoch, Guid, ImageId, NodeId, OpId, ServiceName, SessionId
+from core.records import Change, Instance, NodeRecord, PowerRecord, Slot, TermRecord, Turn
 
 NO_OP = OpId(0)
 
@@ -24,6 +24,9 @@ class Subject(StrEnum):
     BLOCK = "block"
     ENSEMBLE = "ensemble"
     DRAIN = "drain"
+    DISCOVERY = "discovery"
+    ADMISSION = "admission"
+    UPGRADE = "upgrade"
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
@@ -124,6 +127,8 @@ class Ward(msgspec.Struct):
     since was not asked about. ``step`` is the step whose answer is awaited, empty if none; ``action`` the power action
     decided on; ``due`` that the wait before the next power action is over; ``patient`` that a machine found running may
     be on its way up by itself and is given the time of a boot first: we did not see it fail, or its BMC was silent.
+    ``trouble`` is what its BMC last failed with, ``stage`` how far its boot came, ``console`` what was read of its
+    console (None: not asked yet), ``allowed`` the boot before the restart that it was let boot again for.
     """
 
     node: NodeId
@@ -144,6 +149,10 @@ class Ward(msgspec.Struct):
     due: bool = False
     patient: bool = True
     failures: int = 0
+    trouble: str = ""
+    stage: str = ""
+    console: str | None = None
+    allowed: BootId = BootId("")
 
 
 class DomainWork(msgspec.Struct):
@@ -171,6 +180,33 @@ class Brake(msgspec.Struct):
     losses: list[Loss] = []
     missing: dict[str, int] = {}
     engaged: bool = False
+
+
+class Admission(msgspec.Struct, frozen=True, array_like=True):
+    """A machine that was admitted and is to be noted in its node's record; ``tries``: how often that was tried."""
+
+    node: NodeId
+    guid: Guid
+    mac: str
+    certificate: str
+    tries: int = 0
+
+
+class Upgrading(msgspec.Struct):
+    """This node's part in a change of image.
+
+    ``step``: what it does about its own turn, for ``image``; ``kept``: the image that it settled on. Where it owns the
+    duty: since when it waits for a turn (``waits``) and since when that node is back and well (``good``), ``op`` what
+    it writes.
+    """
+
+    step: str = ""
+    image: ImageId = NO_IMAGE
+    kept: ImageId = NO_IMAGE
+    op: OpId = NO_OP
+    chosen: list[Turn] = []
+    waits: dict[str, int] = {}
+    good: dict[str, int] = {}
 
 
 class Phase(StrEnum):
@@ -220,6 +256,12 @@ class State(msgspec.Struct):
     wards: dict[str, Ward] = {}
     domains: dict[str, DomainWork] = {}
     blocks: dict[str, int] = {}
+    machine_of: dict[str, Guid] = {}
+    scanning: dict[str, OpId] = {}
+    admissions: dict[int, Admission] = {}
+    refusals: list[str] = []
+    image: ImageId = NO_IMAGE
+    upgrade: Upgrading = msgspec.field(default_factory=Upgrading)
     brake: Brake = msgspec.field(default_factory=Brake)
     ensemble_op: OpId = NO_OP
     dead_voters: dict[str, int] = {}

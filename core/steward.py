@@ -5,9 +5,9 @@ Every step is a compare-and-set on the ward's record, so two stewards with diffe
 
 import msgspec
 
+from core import admission, discovery, recovery, upgrade
 from core import effects as fx
-from core import recovery
-from core.brain import COPIES, DRAIN, Brain
+from core.brain import COPIES, DRAIN, ROLLING, Brain
 from core.events import OpFailed, OpSucceeded, PowerSeen, ReadBack
 from core.ids import NodeId
 from core.lifecycle import TRANSITIONS, after
@@ -46,6 +46,8 @@ def start_over(b: Brain) -> None:
     b.state.wards.clear()
     b.state.domains.clear()
     b.state.listening = []
+    discovery.start_over(b)
+    upgrade.start_over(b)
 
 
 def review(b: Brain) -> None:
@@ -99,7 +101,7 @@ def on_node(b: Brain, change: Change) -> None:
             if record.state is L.DRAINING and before is not None and before.state is not L.DRAINING:
                 b.note("draining")
             b.state.own, b.state.own_version = record, change.version
-            b.look |= DRAIN | COPIES
+            b.look |= DRAIN | COPIES | ROLLING
         return
     ward = b.state.wards.get(node)
     if ward is not None:
@@ -135,6 +137,8 @@ def tend(b: Brain, ward: Ward) -> None:
     """Do the next thing for a ward, if nothing is under way."""
     if not ward.node_synced or not ward.power_synced or ward.op != NO_OP:
         return
+    if b.opening.networks and admission.note_retired(b, ward):
+        return
     member = b.members.get(ward.node)
     if member is not None:
         _tend_member(b, ward)
@@ -166,6 +170,8 @@ def _tend_absent(b: Brain, ward: Ward) -> None:
             recovery.tend(b, ward)
         case L.QUARANTINED | L.MAINTENANCE | L.RETIRED:
             recovery.forget(b, ward.node)
+            if upgrade.restarts(b, ward):
+                admission.allow(b, ward)
 
 
 def _discover(b: Brain, ward: Ward) -> None:

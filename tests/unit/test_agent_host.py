@@ -114,6 +114,7 @@ class Bench:
             address=echo,
             power=echo,
             netboot=echo,
+            image=echo,
         )
 
     def clock(self) -> int:

@@ -85,6 +85,7 @@ class Bench:
             address=echo,
             power=echo,
             netboot=echo,
+            image=echo,
         )
         self.host.run(ports, STARTED)
 

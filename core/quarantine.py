@@ -1,0 +1,59 @@
+"""When a node is given up and left to the operator, and what is told of why (design 2.2)."""
+
+import msgspec
+
+from core import effects as fx
+from core.admission import WORDS
+from core.brain import Brain
+from core.events import ConsoleSeen, OpFailed, OpSucceeded
+from core.ids import BootId
+from core.lifecycle import TRANSITIONS, after
+from core.records import NodeRecord, node_path
+from core.state import Subject, Ward
+
+ME = Subject.WARD
+TROUBLES_MAX = 8
+"""So often may the BMC of a machine fail that was found and never ran here: with the waits between, some minutes."""
+CONSOLE_CHARS = 2_000
+
+
+def is_hopeless(b: Brain, ward: Ward, record: NodeRecord) -> bool:
+    """Whether a node was tried often enough.
+
+    One that ran here before is never given up for its BMC: where the mains fail, all do, and they come back.
+    """
+    if (record.state, "fails_too_often") not in TRANSITIONS:
+        return False
+    if record.attempts >= b.timing.boot_attempts_max:
+        return True
+    found = bool(b.opening.networks) and record.boot_id == BootId("")
+    return found and ward.failures >= TROUBLES_MAX
+
+
+def give_up(b: Brain, ward: Ward, record: NodeRecord) -> bool:
+    """Quarantine a ward, with the tail of its console if it has one to read; True once that is written."""
+    troubled = record.attempts < b.timing.boot_attempts_max
+    if ward.console is None and not troubled:
+        ward.step = "console"
+        ward.op = b.op(ME, ward.node, "console")
+        b.emit(fx.ReadConsole(op=ward.op, node=ward.node, ms_max=b.timing.console_ms_max))
+        return False
+    reason = f"its BMC failed {ward.failures} times: {ward.trouble}" if troubled else _of_boots(ward, record)
+    new = msgspec.structs.replace(
+        record, state=after(record.state, "fails_too_often"), reason=reason, console=ward.console or ""
+    )
+    ward.op = b.commit(ME, ward.node, "mark", (fx.Put(path=node_path(ward.node), data=new, version=ward.version),))
+    b.note("quarantined", node=ward.node, detail=reason)
+    return True
+
+
+def _of_boots(ward: Ward, record: NodeRecord) -> str:
+    said = f"{record.attempts} boots were ordered and it did not stay up"
+    return f"{said}; the last time {WORDS[ward.stage]}" if record.guid else said
+
+
+def on_console(b: Brain, ward: Ward, event: OpSucceeded | OpFailed) -> None:
+    """Take what the console showed, or do without."""
+    result = event.result if isinstance(event, OpSucceeded) else None
+    ward.console = result.tail[-CONSOLE_CHARS:] if isinstance(result, ConsoleSeen) else ""
+    b.timer_in(f"ward/{ward.node}", 0)

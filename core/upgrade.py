@@ -1,0 +1,279 @@
+"""A change of the image that nodes run: one fault domain after the other, and it halts by itself (design 2.2).
+
+Whoever owns the duty on the ring gives turns: a node is drained, its own agent stages the image and restarts into it,
+and when it has been back and well for ``gate_ms`` it is taken into service again and the next one begins. A node that
+comes back with its old image, fails to stage, or stays away, halts the upgrade; halted, nothing new begins and every
+node whose turn it was goes back to what it ran. The record is the only memory, so any member can carry on.
+"""
+
+import msgspec
+
+from core import effects as fx
+from core import ensemble
+from core.brain import Brain
+from core.events import OpFailed, OpSucceeded, ReadBack, Staged
+from core.ids import NO_IMAGE, ImageId, NodeId
+from core.lifecycle import after
+from core.records import UPGRADE, Change, Lifecycle, MemberRecord, NodeRecord, Turn, UpgradeRecord, node_path
+from core.state import NO_OP, Pending, Subject, Ward
+
+ME = Subject.UPGRADE
+L = Lifecycle
+
+
+def record_of(b: Brain) -> tuple[UpgradeRecord | None, int]:
+    """The upgrade on record and its version (-1 if there is none)."""
+    change = b.known(UPGRADE)
+    if change is None or not isinstance(change.data, UpgradeRecord):
+        return None, -1
+    return change.data, change.version
+
+
+def wanted_image(b: Brain, node: NodeId) -> ImageId:
+    """What a node is to boot now; "" where no upgrade ever said so."""
+    record, _ = record_of(b)
+    if record is None:
+        return NO_IMAGE
+    turn = any(turn.node == node for turn in record.current)
+    new = record.state == "done" or node in record.done or (turn and record.state == "running")
+    return record.image if new else record.previous
+
+
+def restarts(b: Brain, ward: Ward) -> bool:
+    """Whether a ward has just left to restart into a new image: once for each turn."""
+    record, _ = record_of(b)
+    turn = _turn(record, ward.node)
+    if record is None or turn is None or record.state != "running" or ward.allowed == turn.boot_id:
+        return False
+    ward.allowed = turn.boot_id
+    return True
+
+
+def _turn(record: UpgradeRecord | None, node: NodeId) -> Turn | None:
+    turns = record.current if record is not None else ()
+    return next((turn for turn in turns if turn.node == node), None)
+
+
+def start_over(b: Brain) -> None:
+    """Forget what the duty's owner waits for: the waits of a new session begin anew."""
+    b.state.upgrade.waits.clear()
+    b.state.upgrade.good.clear()
+    b.cancel("upgrade")
+
+
+def review(b: Brain) -> None:
+    """Do our own part, then, if the duty is ours, the next thing."""
+    record, version = record_of(b)
+    if record is None:
+        return
+    _own_part(b, record, version)
+    if b.ring.owner_of_key("upgrade") == b.me.id and b.state.upgrade.op == NO_OP:
+        if record.state == "running":
+            _carry_on(b, record, version)
+        elif record.state == "halted" and record.current:
+            _take_back(b, record)
+
+
+# -- our own turn ------------------------------------------------------------------------------------------------------
+
+
+def _own_part(b: Brain, record: UpgradeRecord, version: int) -> None:
+    own, part = b.state.own, b.state.upgrade
+    turn = _turn(record, b.me.id)
+    if part.step and (record.state != "running" or part.image != record.image):
+        part.step = ""
+    if turn is None or own is None:
+        settled = b.me.id in record.done or record.state == "done"
+        if settled and b.state.image == record.image != part.kept:
+            part.kept = record.image
+            b.emit(fx.KeepImage(image=record.image))
+        return
+    restarted = turn.boot_id != b.state.boot_id
+    if record.state == "halted":
+        if b.state.image == record.image and restarted and part.step != "restart":
+            part.step, part.image = "restart", record.image
+            b.note("restarting", detail=f"back into {record.previous}")
+            b.emit(fx.RestartInto(image=record.previous))
+    elif record.state == "running" and own.state is L.MAINTENANCE and not part.step:
+        if not restarted and b.state.image != record.image:
+            part.step, part.image = "stage", record.image
+            op = b.op(ME, b.me.id, "stage")
+            b.emit(fx.StageImage(op=op, image=record.image, ms_max=b.timing.stage_ms_max))
+        elif restarted and b.state.image != record.image:
+            _halt(b, record, version, f"{b.me.id} came back with its old image {b.state.image}")
+
+
+def _staged(b: Brain, event: OpSucceeded | OpFailed) -> None:
+    part = b.state.upgrade
+    record, version = record_of(b)
+    if part.step != "stage" or record is None or record.image != part.image or record.state != "running":
+        part.step = ""
+        return
+    if isinstance(event, OpSucceeded) and isinstance(event.result, Staged):
+        b.note("staged", detail=f"{part.image} in slot {event.result.slot or 'none, it boots from the network'}")
+        b.note("restarting", detail=f"into {part.image}")
+        part.step = "restart"
+        b.emit(fx.RestartInto(image=part.image))
+        return
+    part.step = ""
+    detail = event.detail or event.reason if isinstance(event, OpFailed) else "no answer"
+    _halt(b, record, version, f"{b.me.id} could not stage {part.image}: {detail}")
+
+
+def _halt(b: Brain, record: UpgradeRecord, version: int, reason: str) -> None:
+    if b.state.upgrade.op != NO_OP:
+        return
+    new = msgspec.structs.replace(record, state="halted", reason=reason)
+    b.note("upgrade_halted", detail=reason)
+    b.state.upgrade.op = b.commit(ME, "", "halt", (fx.Put(path=UPGRADE, data=new, version=version),))
+
+
+# -- the duty's owner --------------------------------------------------------------------------------------------------
+
+
+def _carry_on(b: Brain, record: UpgradeRecord, version: int) -> None:
+    part = b.state.upgrade
+    turns = {_key(turn): turn for turn in record.current}
+    for waits in (part.waits, part.good):
+        for key in [key for key in waits if key not in turns]:
+            del waits[key]
+    if not record.current:
+        _next_turn(b, record, version)
+        return
+    limit_ms = b.timing.stage_ms_max + 2 * b.timing.boot_ms_max
+    due: list[int] = []
+    for key, turn in turns.items():
+        since = part.waits.setdefault(key, b.now)
+        member = b.members.get(turn.node)
+        if member is not None and member.boot_id != turn.boot_id and member.image != record.image:
+            _halt(b, record, version, f"{turn.node} came back with its old image {member.image}")
+            return
+        if member is not None and _is_well(member, record):
+            good = part.good.setdefault(key, b.now)
+            if b.now >= good + b.timing.gate_ms:
+                part.chosen = [turn]
+                part.op = b.read(ME, "", "finish", (node_path(turn.node),))
+                return
+            due.append(good + b.timing.gate_ms)
+        else:
+            part.good.pop(key, None)
+        if b.now >= since + limit_ms:
+            _halt(b, record, version, f"{turn.node} was not back and well within {limit_ms // 1000} s")
+            return
+        due.append(since + limit_ms)
+    b.timer("upgrade", min(due))
+
+
+def _key(turn: Turn) -> str:
+    return f"{turn.node}/{turn.boot_id}"
+
+
+def _is_well(member: MemberRecord, record: UpgradeRecord) -> bool:
+    return member.image == record.image and member.storage_ok
+
+
+def _next_turn(b: Brain, record: UpgradeRecord, version: int) -> None:
+    """Choose nodes of one power domain, if the rack can do without them now."""
+    left = sorted(
+        (member.power_domain, node)
+        for node, member in b.members.items()
+        if member.image not in (NO_IMAGE, record.image) and node not in record.done
+    )
+    if not left:
+        if not any(node in b.members and b.members[node].image != record.image for node in record.done):
+            new = msgspec.structs.replace(record, state="done", reason="")
+            b.note("upgrade_done", detail=record.image)
+            b.state.upgrade.op = b.commit(ME, "", "done", (fx.Put(path=UPGRADE, data=new, version=version),))
+        return
+    cluster, _ = ensemble.cluster(b)
+    calm = cluster is not None and not (cluster.maintenance or cluster.joining or cluster.leaving)
+    if not calm or b.state.brake.engaged or b.state.dead_voters:
+        b.timer_in("upgrade", b.timing.retry_ms_max)
+        return
+    chosen: list[NodeId] = []
+    for domain, node in left:
+        if domain == left[0][0] and len(chosen) < record.parallel and ensemble.may_lose(b, node, tuple(chosen)):
+            chosen.append(node)
+    if not chosen:
+        b.timer_in("upgrade", b.timing.retry_ms_max)
+        return
+    b.state.upgrade.chosen = [Turn(node=node, boot_id=b.members[node].boot_id) for node in chosen]
+    b.state.upgrade.op = b.read(ME, "", "begin", tuple(node_path(node) for node in chosen))
+
+
+def _take_back(b: Brain, record: UpgradeRecord) -> None:
+    """Halted: let nodes go on with what they ran, and have those that stay away powered like any lost node."""
+    ready = [turn for turn in record.current if _may_go_on(b, turn, record)]
+    limit = b.now - 2 * b.timing.boot_ms_max
+    gone = [turn for turn in record.current if b.state.upgrade.waits.setdefault("back/" + _key(turn), b.now) <= limit]
+    turns = [turn for turn in record.current if turn in ready or turn in gone]
+    if turns:
+        b.state.upgrade.chosen = turns
+        b.state.upgrade.op = b.read(ME, "", "take_back", tuple(node_path(turn.node) for turn in turns))
+    else:
+        b.timer_in("upgrade", b.timing.retry_ms_max)
+
+
+def _may_go_on(b: Brain, turn: Turn, record: UpgradeRecord) -> bool:
+    member = b.members.get(turn.node)
+    return member is not None and member.image != record.image
+
+
+def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None:
+    """Take the end of our own staging, or what the duty's owner read or wrote."""
+    if pending.step == "stage":
+        _staged(b, event)
+        return
+    if b.state.upgrade.op != event.op:
+        return
+    b.state.upgrade.op = NO_OP
+    record, version = record_of(b)
+    result = event.result if isinstance(event, OpSucceeded) else None
+    if isinstance(result, ReadBack) and record is not None:
+        writes, new = _moves(b, pending.step, record, result.changes)
+        if writes or new != record:
+            put = fx.Put(path=UPGRADE, data=new, version=version)
+            b.state.upgrade.op = b.commit(ME, "", pending.step, (put, *writes))
+            return
+    b.timer_in("upgrade", b.calm_backoff(2, "upgrade"))
+
+
+def _moves(
+    b: Brain, step: str, record: UpgradeRecord, changes: tuple[Change, ...]
+) -> tuple[list[fx.Write], UpgradeRecord]:
+    """What becomes of the nodes that were read, and of the record with them."""
+    writes: list[fx.Write] = []
+    chosen, done = list(record.current), list(record.done)
+    for turn, change in zip(b.state.upgrade.chosen, changes, strict=True):
+        node = change.data
+        if not isinstance(node, NodeRecord):
+            continue
+        if step == "begin":
+            if node.state is L.JOINED:
+                b.note("upgrade_begun", node=turn.node)
+                chosen.append(turn)
+                writes.append(_put(change, node, "operator_drains", f"upgrade to {record.image}"))
+            continue
+        if turn in chosen:
+            chosen.remove(turn)
+        if step == "finish":
+            b.note("upgraded", node=turn.node, detail=record.image)
+            done.append(turn.node)
+        writes += _back_in_service(b, change, node)
+    return writes, msgspec.structs.replace(record, current=tuple(chosen), done=tuple(dict.fromkeys(done)))
+
+
+def _back_in_service(b: Brain, change: Change, node: NodeRecord) -> list[fx.Write]:
+    """Undrain a node that is here; one that is not is lost, and its steward sees to it."""
+    if node.state not in (L.DRAINING, L.MAINTENANCE):
+        return []
+    if node.node in b.members:
+        return [_put(change, node, "operator_undrains", "")]
+    if node.state is L.MAINTENANCE:
+        return [_put(change, node, "restart_failed", "did not come back from its upgrade")]
+    return []
+
+
+def _put(change: Change, node: NodeRecord, trigger: str, reason: str) -> fx.Put:
+    new = msgspec.structs.replace(node, state=after(node.state, trigger), reason=reason)
+    return fx.Put(path=change.path, data=new, version=change.version)
