@@ -13,6 +13,8 @@ from core.upgrade import wanted_image
 ME = Subject.ADMISSION
 REFUSALS_MAX = 20
 TRIES_MAX = 5
+KEPT_MAX = 8
+"""Network cards and certificates that are remembered of one machine."""
 WORDS = {
     "": "it never asked for an address",
     "offered": "it was offered an address and never asked for its boot script",
@@ -86,14 +88,21 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
     if isinstance(result, ReadBack):
         change = result.changes[0]
         if isinstance(change.data, NodeRecord):
-            macs = tuple(dict.fromkeys((*change.data.macs, admission.mac))) if admission.mac else change.data.macs
             new = msgspec.structs.replace(
-                change.data, guid=admission.guid, macs=macs, certificate=admission.certificate
+                change.data,
+                guid=admission.guid,
+                macs=_with(change.data.macs, admission.mac),
+                certificates=_with(change.data.certificates, admission.certificate),
             )
             op = b.commit(ME, pending.key, "write", (fx.Put(path=change.path, data=new, version=change.version),))
             b.state.admissions[op] = admission
     elif isinstance(event, OpFailed) and event.reason != "session" and admission.tries < TRIES_MAX:
         _read(b, msgspec.structs.replace(admission, tries=admission.tries + 1))
+
+
+def _with(known: tuple[str, ...], new: str) -> tuple[str, ...]:
+    """What is known and what is new, newest last, each once, and not without bound."""
+    return (*(old for old in known if old != new), *([new] if new else []))[-KEPT_MAX:]
 
 
 def note_retired(b: Brain, ward: Ward) -> bool:
@@ -102,7 +111,7 @@ def note_retired(b: Brain, ward: Ward) -> bool:
     record = ward.record
     if record is None or machine is None or machine.retired == (record.state is Lifecycle.RETIRED):
         return False
-    new = msgspec.structs.replace(machine, retired=not machine.retired, certificate=record.certificate)
+    new = msgspec.structs.replace(machine, retired=not machine.retired, certificates=record.certificates)
     put = fx.Put(path=machine_path(machine.guid), data=new, version=version)
     ward.op = b.commit(Subject.WARD, ward.node, "mark", (put,))
     return True

@@ -9,7 +9,7 @@ import msgspec
 from core import effects as fx
 from core.brain import Brain
 from core.events import OpFailed, OpSucceeded, Scanned, Seen
-from core.gate import forms
+from core.gate import forms, identity
 from core.ids import Guid, NodeId
 from core.records import MACHINES, Change, Lifecycle, MachineRecord, NodeRecord, machine_path, node_path
 from core.state import Pending, Subject
@@ -101,27 +101,23 @@ class _Notes:
     def __init__(self, b: Brain) -> None:
         self.changes: dict[str, Change] = {}
         self.at_bmc: dict[str, Change] = {}
-        self.numbers = {spec.number for spec in b.opening.inventory}
+        self.numbers = {*b.opening.taken, *(spec.number for spec in b.opening.inventory)}
         self.met: dict[str, str] = {}
         for path, change in b.state.mirror.items():
             if path.startswith(MACHINES + "/") and isinstance(change.data, MachineRecord):
-                self.changes[_identity(change.data.guid)] = change
+                self.changes[identity(change.data.guid)] = change
                 self.numbers.add(change.data.number)
                 if change.data.node and change.data.bmc:
                     self.at_bmc[change.data.bmc] = change
 
 
-def _identity(guid: Guid) -> str:
-    return min(forms(guid), default=guid)
-
-
 def _of_one(b: Brain, notes: _Notes, one: Seen) -> list[fx.Write]:
-    identity = _identity(one.guid)
+    name = identity(one.guid)
     if not forms(one.guid):
         return _locked(b, notes, one, "its BMC shows no identity")
-    if notes.met.setdefault(identity, one.bmc) != one.bmc:
-        return _locked(b, notes, one, f"its BMC shows the identity of the machine at {notes.met[identity]}")
-    change = notes.changes.get(identity)
+    if notes.met.setdefault(name, one.bmc) != one.bmc:
+        return _locked(b, notes, one, f"its BMC shows the identity of the machine at {notes.met[name]}")
+    change = notes.changes.get(name)
     known = change.data if change is not None and isinstance(change.data, MachineRecord) else None
     writes, problem = _who_was_there(b, notes, one, known)
     problem = problem or one.problem

@@ -193,6 +193,20 @@ def forms(guid: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, found)))
 
 
+def identity(guid: str) -> str:
+    """One name for a machine, whichever of its forms its BMC sends today; what is no identity names itself.
+
+    Swapping fields and reversing generate eight orders of the bytes; the least of them stands for all.
+    """
+    try:
+        met = [UUID(guid)] if forms(guid) else []
+    except ValueError:
+        met = []
+    for uuid in met:
+        met += [new for new in (UUID(bytes=uuid.bytes_le), UUID(bytes=uuid.bytes[::-1])) if new not in met]
+    return min((uuid.hex for uuid in met), default=guid)
+
+
 def same_machine(guid: str, uuid: str) -> bool:
     """Whether a BMC's GUID and a machine's UUID are one identity, in any order of bytes."""
     try:

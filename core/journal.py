@@ -22,6 +22,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """All that a machine is made from; the first body of each agent process in a journal.
 
     ``networks``: names of the management networks in which new machines are looked for; none: nobody looks.
+    ``taken``: numbers that no found machine may be given.
     """
 
     node: NodeSpec
@@ -29,6 +30,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[ServiceSpec, ...]
     inventory: tuple[NodeSpec, ...] = ()
     networks: tuple[str, ...] = ()
+    taken: tuple[int, ...] = ()
 
 
 class Line(msgspec.Struct, frozen=True, array_like=True):

@@ -31,7 +31,7 @@ TRANSITIONS: dict[tuple[Lifecycle, str], Lifecycle] = {
 }
 for _state in (L.DISCOVERED, L.POWERING, L.BOOTING, L.JOINED, L.SUSPECT, L.LOST, L.RECOVERING):
     TRANSITIONS[(_state, "joins")] = L.JOINED
-for _state in (L.POWERING, L.BOOTING, L.LOST, L.RECOVERING):
+for _state in (L.DISCOVERED, L.POWERING, L.BOOTING, L.LOST, L.RECOVERING):
     TRANSITIONS[(_state, "fails_too_often")] = L.QUARANTINED
 
 

@@ -116,7 +116,7 @@ class NodeRecord(Record, frozen=True, kw_only=True, tag="node"):
 
     ``attempts`` counts boots ordered since the node was last stable; ``reason`` is for a person to read, ``console``
     the tail of what it last wrote on its serial console before it was given up. ``guid`` is the machine that is this
-    node; ``macs`` and ``certificate`` (a serial number in hex) are what it was last admitted with.
+    node; ``macs`` and ``certificates`` (serial numbers in hex, newest last) are what it was admitted with.
     """
 
     node: NodeId
@@ -129,7 +129,7 @@ class NodeRecord(Record, frozen=True, kw_only=True, tag="node"):
     console: str = ""
     guid: Guid = NO_GUID
     macs: tuple[str, ...] = ()
-    certificate: str = ""
+    certificates: tuple[str, ...] = ()
 
 
 class MemberRecord(Record, frozen=True, kw_only=True, tag="member", cache_hash=True):
@@ -234,7 +234,7 @@ class MachineRecord(Record, frozen=True, kw_only=True, tag="machine"):
     ``guid`` is its identity in its BMC's byte order; ``node`` what it is called once it may be powered, with
     ``number`` unique in the rack. ``bmc`` is ``ADDRESS:PORT``, ``access`` the name of the credentials that its BMC
     accepts. ``problem`` says why it is left alone ("": it is not). ``retired``: it was taken out for good and never
-    boots here again; ``certificate`` is then the one to revoke.
+    boots here again; ``certificates`` are then the ones to revoke.
     """
 
     guid: Guid
@@ -246,7 +246,7 @@ class MachineRecord(Record, frozen=True, kw_only=True, tag="machine"):
     access: str = ""
     problem: str = ""
     retired: bool = False
-    certificate: str = ""
+    certificates: tuple[str, ...] = ()
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):

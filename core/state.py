@@ -197,13 +197,14 @@ class Upgrading(msgspec.Struct):
 
     ``step``: what it does about its own turn, for ``image``; ``kept``: the image that it settled on. Where it owns the
     duty: since when it waits for a turn (``waits``) and since when that node is back and well (``good``), ``op`` what
-    it writes.
+    it writes, ``version`` what its last write left.
     """
 
     step: str = ""
     image: ImageId = NO_IMAGE
     kept: ImageId = NO_IMAGE
     op: OpId = NO_OP
+    version: int = -1
     chosen: list[Turn] = []
     waits: dict[str, int] = {}
     good: dict[str, int] = {}

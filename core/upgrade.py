@@ -11,7 +11,7 @@ import msgspec
 from core import effects as fx
 from core import ensemble
 from core.brain import Brain
-from core.events import OpFailed, OpSucceeded, ReadBack, Staged
+from core.events import Committed, OpFailed, OpSucceeded, ReadBack, Staged
 from core.ids import NO_IMAGE, ImageId, NodeId
 from core.lifecycle import after
 from core.records import UPGRADE, Change, Lifecycle, MemberRecord, NodeRecord, Turn, UpgradeRecord, node_path
@@ -56,6 +56,7 @@ def _turn(record: UpgradeRecord | None, node: NodeId) -> Turn | None:
 
 def start_over(b: Brain) -> None:
     """Forget what the duty's owner waits for: the waits of a new session begin anew."""
+    b.state.upgrade.version = -1
     b.state.upgrade.waits.clear()
     b.state.upgrade.good.clear()
     b.cancel("upgrade")
@@ -64,8 +65,8 @@ def start_over(b: Brain) -> None:
 def review(b: Brain) -> None:
     """Do our own part, then, if the duty is ours, the next thing."""
     record, version = record_of(b)
-    if record is None:
-        return
+    if record is None or version < b.state.upgrade.version:
+        return  # our last write is still to be shown
     _own_part(b, record, version)
     if b.ring.owner_of_key("upgrade") == b.me.id and b.state.upgrade.op == NO_OP:
         if record.state == "running":
@@ -80,7 +81,7 @@ def review(b: Brain) -> None:
 def _own_part(b: Brain, record: UpgradeRecord, version: int) -> None:
     own, part = b.state.own, b.state.upgrade
     turn = _turn(record, b.me.id)
-    if part.step and (record.state != "running" or part.image != record.image):
+    if part.image != record.image or (part.step == "stage" and record.state != "running"):
         part.step = ""
     if turn is None or own is None:
         settled = b.me.id in record.done or record.state == "done"
@@ -229,6 +230,9 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
     b.state.upgrade.op = NO_OP
     record, version = record_of(b)
     result = event.result if isinstance(event, OpSucceeded) else None
+    if isinstance(result, Committed):
+        b.state.upgrade.version = result.versions[0]
+        return
     if isinstance(result, ReadBack) and record is not None:
         writes, new = _moves(b, pending.step, record, result.changes)
         if writes or new != record:

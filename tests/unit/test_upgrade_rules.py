@@ -1,0 +1,207 @@
+"""A change of image: one domain after the other, halted by what goes wrong, and carried on by whoever is there."""
+
+import pytest
+
+from core import effects as fx
+from core import events as ev
+from core.ids import BootId, ImageId, NodeId
+from core.records import CLUSTER, UPGRADE, ClusterRecord, Lifecycle, Turn, UpgradeRecord
+from core.ring import Ring
+from tests.unit.one_machine import Alone
+
+OLD, NEW = ImageId("0" * 16), ImageId("1" * 16)
+L = Lifecycle
+
+
+def owner_of_upgrades(*others: str) -> NodeId:
+    """A name whose node owns the duty, whoever of the others is there."""
+    for turn in range(1_000):
+        ring, me = Ring(), NodeId(f"m{turn}")
+        ring.load((), (me, *map(NodeId, others)))
+        if ring.owner_of_key("upgrade") == me:
+            return me
+    raise AssertionError("no name will do")
+
+
+def rack(**nodes: str) -> Alone:
+    """A machine that was installed by hand and owns the duty, and members ``name=domain`` that run the old image."""
+    world = Alone(networks=(), me=owner_of_upgrades("n2", "n3", "n4", "n5"))
+    for name, domain in nodes.items():
+        world.member(name, OLD, "b1", domain)
+    return world
+
+
+def begin(world: Alone, parallel: int = 1) -> None:
+    world.put(UPGRADE, UpgradeRecord(image=NEW, previous=OLD, parallel=parallel))
+    world.run(1)
+
+
+def record(world: Alone) -> UpgradeRecord:
+    found: UpgradeRecord = world.get(UPGRADE)
+    return found
+
+
+def turns(world: Alone) -> list[str]:
+    return [turn.node for turn in record(world).current]
+
+
+def upgraded(world: Alone, name: str, domain: str = "p1") -> None:
+    """A node goes into maintenance, leaves, and comes back with the new image; the gate's time passes."""
+    world.set_state(name, L.MAINTENANCE)
+    world.leave(name)
+    world.run(20_000)
+    world.member(name, NEW, "b2", domain)
+    world.run(world.opening.timing.gate_ms + 1)
+
+
+def test_nodes_go_one_after_the_other_and_domain_by_domain() -> None:
+    world = rack(n2="p1", n3="p2", n4="p1")
+    begin(world)
+    assert (turns(world), world.state("n2"), world.state("n4")) == (["n2"], L.DRAINING, L.JOINED)
+    upgraded(world, "n2")
+    assert (turns(world), record(world).done, world.state("n2")) == (["n4"], ("n2",), L.JOINED)
+    upgraded(world, "n4")
+    assert turns(world) == ["n3"]
+    upgraded(world, "n3", "p2")
+    assert (record(world).state, record(world).current) == ("done", ())
+    assert len(world.notes("upgrade_done")) == 1
+
+
+def test_several_at_once_are_of_one_domain() -> None:
+    world = rack(n2="p1", n3="p2", n4="p1", n5="p1")
+    begin(world, parallel=2)
+    assert turns(world) == ["n2", "n4"]
+
+
+def test_a_node_that_has_not_been_back_for_the_gates_time_is_not_done() -> None:
+    world = rack(n2="p1")
+    begin(world)
+    world.set_state("n2", L.MAINTENANCE)
+    world.leave("n2")
+    world.member("n2", NEW, "b2")
+    world.run(world.opening.timing.gate_ms - 1_000)
+    assert turns(world) == ["n2"]
+    world.leave("n2")
+    world.run(1_000)
+    world.member("n2", NEW, "b2")
+    world.run(world.opening.timing.gate_ms - 1_000)
+    assert turns(world) == ["n2"], "the gate begins anew when the node was away"
+
+
+def test_coming_back_with_the_old_image_halts_and_the_node_serves_again() -> None:
+    world = rack(n2="p1", n3="p2")
+    begin(world)
+    world.set_state("n2", L.MAINTENANCE)
+    world.leave("n2")
+    world.run(1_000)
+    world.member("n2", OLD, "b2")
+    world.run(30_000)
+    assert (record(world).state, record(world).current) == ("halted", ())
+    assert record(world).reason == f"n2 came back with its old image {OLD}"
+    assert (world.state("n2"), world.state("n3")) == (L.JOINED, L.JOINED)
+    world.run(600_000)
+    assert world.state("n3") is L.JOINED, "nothing begins once it is halted"
+
+
+def test_staying_away_halts_and_the_node_is_powered_like_a_lost_one() -> None:
+    world = rack(n2="p1")
+    begin(world)
+    world.set_state("n2", L.MAINTENANCE)
+    world.leave("n2")
+    world.run(3_000_000)
+    assert record(world).state == "halted"
+    assert "n2 was not back and well within" in record(world).reason
+    assert world.state("n2") is not L.MAINTENANCE
+
+
+def test_an_operators_halt_gives_a_draining_node_back() -> None:
+    world = rack(n2="p1")
+    begin(world)
+    world.put(UPGRADE, UpgradeRecord(image=NEW, previous=OLD, state="halted", current=record(world).current))
+    world.run(10_000)
+    assert (world.state("n2"), record(world).current) == (L.JOINED, ())
+
+
+def test_nothing_begins_while_another_node_is_in_maintenance() -> None:
+    world = rack(n2="p1")
+    world.put(CLUSTER, ClusterRecord(maintenance=(NodeId("n9"),)))
+    begin(world)
+    world.run(60_000)
+    assert turns(world) == []
+
+
+def test_machines_that_run_no_image_of_ours_are_left_alone() -> None:
+    world = rack()
+    world.member("n2", "", "b1")
+    begin(world)
+    world.run(10_000)
+    assert record(world).state == "done"
+    assert world.state("n2") is L.JOINED
+
+
+# -- the node's own part -----------------------------------------------------------------------------------------------
+
+
+def own_turn(boot: str = "b1", image: ImageId = OLD) -> Alone:
+    """A machine in maintenance whose turn it has been since boot ``boot``; somebody else owns the duty."""
+    world = Alone(networks=(), image=image)
+    world.member(owner_of_upgrades("n1"))
+    world.set_state("n1", L.MAINTENANCE)
+    turn = Turn(node=world.opening.node.id, boot_id=BootId(boot))
+    world.put(UPGRADE, UpgradeRecord(image=NEW, previous=OLD, current=(turn,)))
+    return world
+
+
+def test_a_node_stages_the_image_and_restarts_into_it() -> None:
+    world = own_turn()
+    staged = world.seen(fx.StageImage)
+    assert [effect.image for effect in staged] == [NEW]
+    assert world.seen(fx.RestartInto) == []
+    world.answer(staged[0].op, ev.Staged(slot="b"))
+    assert [effect.image for effect in world.seen(fx.RestartInto)] == [NEW]
+    world.run(60_000)
+    assert len(world.seen(fx.StageImage)) == 1
+
+
+def test_a_node_that_cannot_stage_halts_the_upgrade_and_says_why() -> None:
+    world = own_turn()
+    world.answer(world.seen(fx.StageImage)[0].op, "failed")
+    assert (record(world).state, record(world).reason) == (
+        "halted",
+        f"n1 could not stage {NEW}: as the test has it",
+    )
+    assert world.seen(fx.RestartInto) == []
+
+
+def test_a_node_that_comes_back_with_its_old_image_does_not_try_again() -> None:
+    world = own_turn(boot="b0")
+    assert world.seen(fx.StageImage) == []
+    assert record(world).reason == f"n1 came back with its old image {OLD}"
+
+
+@pytest.mark.parametrize("how", ["done", "turn over"])
+def test_the_new_image_is_kept_only_when_the_gate_was_passed(how: str) -> None:
+    world = own_turn(boot="b0", image=NEW)
+    world.run(100_000)
+    assert world.seen(fx.KeepImage) == []
+    old = record(world)
+    done = (world.opening.node.id,) if how == "turn over" else ()
+    world.put(UPGRADE, UpgradeRecord(image=NEW, previous=OLD, done=done, state="done" if how == "done" else "running"))
+    assert [effect.image for effect in world.seen(fx.KeepImage)] == [NEW]
+    assert old.current
+
+
+def test_a_node_that_runs_the_new_image_goes_back_when_the_upgrade_halts() -> None:
+    world = own_turn(boot="b0", image=NEW)
+    halted = UpgradeRecord(image=NEW, previous=OLD, state="halted", current=record(world).current)
+    world.put(UPGRADE, halted)
+    world.put(UPGRADE, halted)
+    assert [effect.image for effect in world.seen(fx.RestartInto)] == [OLD]
+
+
+def test_an_answer_that_comes_after_the_halt_restarts_nothing() -> None:
+    world = own_turn()
+    turn = record(world).current
+    world.put(UPGRADE, UpgradeRecord(image=NEW, previous=OLD, state="halted", current=turn))
+    world.answer(world.seen(fx.StageImage)[0].op, ev.Staged(slot="b"))
+    assert world.seen(fx.RestartInto) == []
