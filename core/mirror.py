@@ -23,6 +23,10 @@ from core.records import (
 from core.recovery import on_domain
 from core.steward import on_node, on_power, on_synced, review_if_touched
 
+MANY = 16
+"""So many changes at once are worth taking together: each node that joins a large rack learns of all the others."""
+_MEMBERS = MEMBERS + "/"
+_MEMBER_LOOKS = COUNTED | ELECTION | ENSEMBLE_PART | BLOCKS | ROLLING
 TREES = (MEMBERS, TERMS, LEASES, NODES, SERVICES, MACHINES)
 
 
@@ -30,11 +34,24 @@ def apply(b: Brain, event: RecordsChanged) -> None:
     """Take deltas in order; a change older than what is known of its path is stale and changes nothing."""
     if event.resync:
         _vanish_unlisted(b, event)
+    mirror = b.state.mirror
+    arrived: list[NodeId] = []
+    many = len(event.changes) >= MANY
     for change in event.changes:
-        known = b.state.mirror.get(change.path)
-        if known is None or _is_newer(change, known):
-            b.state.mirror[change.path] = change
+        path = change.path
+        known = mirror.get(path)
+        if known is not None and not _is_newer(change, known):
+            continue
+        mirror[path] = change
+        if not path.startswith(_MEMBERS):
             _take(b, change, known)
+        elif many and isinstance(change.data, MemberRecord):
+            _arrived(b, change, change.data, known, arrived)
+        else:
+            _member(b, change, known)
+    if arrived:
+        b.ring.add_members(arrived)
+        b.arc_changed = True
     if event.resync:
         for root in event.roots:
             _root_synced(b, root)
@@ -62,7 +79,6 @@ def _vanish_unlisted(b: Brain, event: RecordsChanged) -> None:
 def _take(b: Brain, change: Change, known: Change | None) -> None:
     kind = change.path.split("/", 3)[2]
     if kind == "members":
-        b.look |= COUNTED | ELECTION | ENSEMBLE_PART | BLOCKS | ROLLING
         _member(b, change, known)
         return
     look, take = _KINDS.get(kind, _NOTHING)
@@ -88,7 +104,22 @@ def _root_synced(b: Brain, root: str) -> None:
         on_synced(b, root)
 
 
+def _arrived(b: Brain, change: Change, new: MemberRecord, known: Change | None, arrived: list[NodeId]) -> None:
+    """One of many members that came or changed at once: the ring takes those that came together, afterwards."""
+    b.look |= _MEMBER_LOOKS
+    node = new.node
+    if node not in b.members:
+        arrived.append(node)
+    b.members[node] = new
+    b.placement.set_member(new)
+    if node == b.me.id:
+        membership.on_own_member(b, change)
+    if (known is None or known.data is None or known.owner != change.owner) and brake.is_stirred(b):
+        brake.on_return(b, node)
+
+
 def _member(b: Brain, change: Change, known: Change | None) -> None:
+    b.look |= _MEMBER_LOOKS
     new = change.data
     if isinstance(new, MemberRecord):
         place_member(b, new)

@@ -55,6 +55,13 @@ class Ring:
             self._know(node)
             members.insert(at, place)
 
+    def add_members(self, nodes: Iterable[NodeId]) -> None:
+        """Make members of nodes that are none, all at once. O(members)."""
+        places = [_place(node) for node in nodes]
+        for _, node in places:
+            self._know(node)
+        self._members = sorted([*self._members, *places])
+
     def is_known(self, node: NodeId) -> bool:
         """Tell whether ``node`` is on the ring."""
         return node in self._is_known
