@@ -15,8 +15,8 @@ from core.records import MACHINES, Change, Lifecycle, MachineRecord, NodeRecord,
 from core.state import Pending, Subject
 
 ME = Subject.DISCOVERY
-WRITES_MAX = 64
-"""Writes of one transaction: what is left over is written after the next look."""
+WRITES_MAX, ROOM = 64, 3
+"""Writes of one transaction, and what one machine can take of them: the rest is written after the next look."""
 
 
 def begin(b: Brain) -> None:
@@ -84,98 +84,128 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
 
 
 def _news(b: Brain, seen: tuple[Seen, ...]) -> list[fx.Write]:
-    """What to write after a look, whole machines at a time, in the order in which they were seen."""
-    notes = _Notes(b)
-    writes: list[fx.Write] = []
-    for one in seen:
-        more = _of_one(b, notes, one)
-        if len(writes) + len(more) > WRITES_MAX:
+    """What to write after a look, in the order in which machines were seen; each BMC counts once."""
+    book = _Book(b, seen)
+    for one in book.seen:
+        if len(book.changed) + len(book.nodes) + ROOM > WRITES_MAX:
             break
-        writes += more
-    return writes
+        _of_one(b, book, one)
+    return [*map(book.write, book.changed), *book.nodes]
 
 
-class _Notes:
-    """What is on record of machines, by identity (whatever order of bytes a BMC shows it in) and by BMC."""
+class _Book:
+    """The records of machines while a look is entered: by identity, whatever order of bytes a BMC shows it in."""
 
-    def __init__(self, b: Brain) -> None:
-        self.changes: dict[str, Change] = {}
-        self.at_bmc: dict[str, Change] = {}
+    def __init__(self, b: Brain, seen: tuple[Seen, ...]) -> None:
+        self.records: dict[str, MachineRecord] = {}
+        self.at_bmc: dict[str, str] = {}
         self.numbers = {*b.opening.taken, *(spec.number for spec in b.opening.inventory)}
-        self.met: dict[str, str] = {}
+        self.named = dict.fromkeys(b.state.machine_of)
+        first: dict[str, Seen] = {}
+        self.seen = [one for one in seen if first.setdefault(one.bmc, one) is one]
+        self.where: dict[str, str] = {}
+        self.changed: dict[str, None] = {}
+        self.nodes: list[fx.Write] = []
+        self._known: dict[str, Change] = {}
+        for one in self.seen:
+            self.where.setdefault(identity(one.guid), one.bmc)
         for path, change in b.state.mirror.items():
             if path.startswith(MACHINES + "/") and isinstance(change.data, MachineRecord):
-                self.changes[identity(change.data.guid)] = change
+                name = identity(change.data.guid)
+                self._known[name] = change
+                self._keep(name, change.data)
                 self.numbers.add(change.data.number)
-                if change.data.node and change.data.bmc:
-                    self.at_bmc[change.data.bmc] = change
+
+    def enter(self, record: MachineRecord) -> None:
+        """Take a new or changed record."""
+        name = identity(record.guid)
+        if self.records.get(name) != record:
+            self.changed[name] = None
+            self._keep(name, record)
+
+    def _keep(self, name: str, record: MachineRecord) -> None:
+        old = self.records.get(name)
+        if old is not None and self.at_bmc.get(old.bmc) == name:
+            del self.at_bmc[old.bmc]
+        self.records[name] = record
+        if record.node and record.bmc:
+            self.at_bmc[record.bmc] = name
+
+    def write(self, name: str) -> fx.Write:
+        """One write for each machine, however often it was changed."""
+        known, record = self._known.get(name), self.records[name]
+        if known is None:
+            return fx.Create(path=machine_path(record.guid), data=record)
+        return fx.Put(path=known.path, data=record, version=known.version)
 
 
-def _of_one(b: Brain, notes: _Notes, one: Seen) -> list[fx.Write]:
+def _of_one(b: Brain, book: _Book, one: Seen) -> None:
     name = identity(one.guid)
     if not forms(one.guid):
-        return _locked(b, notes, one, "its BMC shows no identity")
-    if notes.met.setdefault(name, one.bmc) != one.bmc:
-        return _locked(b, notes, one, f"its BMC shows the identity of the machine at {notes.met[name]}")
-    change = notes.changes.get(name)
-    known = change.data if change is not None and isinstance(change.data, MachineRecord) else None
-    writes, problem = _who_was_there(b, notes, one, known)
-    problem = problem or one.problem
-    may = bool(one.access) and not problem
-    if change is None or known is None:
-        record = MachineRecord(guid=one.guid, bmc=one.bmc, rack=one.rack, power_domain=one.power_domain)
-        named, more = _named(b, notes, one, record) if may else (record, [])
-        named = msgspec.structs.replace(named, access=one.access, problem=problem)
-        if problem:
-            b.note("found_locked", detail=f"{one.bmc}: {problem}")
-        return [*writes, fx.Create(path=machine_path(one.guid), data=named), *more]
-    if known.retired:
-        return writes
-    new = msgspec.structs.replace(known, bmc=one.bmc, access=one.access or known.access)
-    named, more = _named(b, notes, one, new) if may and not known.node else (new, [])
-    if may or not known.node:
-        named = msgspec.structs.replace(named, problem=problem)
-    if named == known:
-        return writes
-    return [*writes, fx.Put(path=change.path, data=named, version=change.version), *more]
+        _leave_alone(b, book, one, "its BMC shows no identity")
+        return
+    if book.where[name] != one.bmc:
+        _leave_alone(b, book, one, f"its BMC shows the identity of the machine at {book.where[name]}")
+        return
+    known = book.records.get(name)
+    problem = _take_over(b, book, one, name) or one.problem
+    fresh = MachineRecord(guid=one.guid, bmc=one.bmc, rack=one.rack, power_domain=one.power_domain)
+    record = msgspec.structs.replace(known or fresh, bmc=one.bmc, access=one.access or (known or fresh).access)
+    if known is not None and known.retired:
+        return
+    if record.node:
+        record = msgspec.structs.replace(record, problem="")
+    elif one.access and not problem:
+        record = msgspec.structs.replace(_named(b, book, one, record), problem="")
+    else:
+        record = msgspec.structs.replace(record, problem=problem or "no credentials are given for it")
+        if known is None:
+            b.note("found_locked", detail=f"{one.bmc}: {record.problem}")
+    book.enter(record)
 
 
-def _who_was_there(b: Brain, notes: _Notes, one: Seen, known: MachineRecord | None) -> tuple[list[fx.Write], str]:
-    """Take the BMC from the machine that was behind it before: its steward must not switch another one."""
-    change = notes.at_bmc.get(one.bmc)
-    before = change.data if change is not None and isinstance(change.data, MachineRecord) else None
-    if change is None or before is None or (known is not None and before.guid == known.guid):
-        return [], ""
-    if before.node in b.members and not before.retired:
-        return [], f"{before.node} is alive, yet another machine answers at its BMC"
-    gone = msgspec.structs.replace(before, bmc="", problem="another machine answers at its BMC")
-    return [fx.Put(path=change.path, data=gone, version=change.version)], ""
+def _take_over(b: Brain, book: _Book, one: Seen, name: str) -> str:
+    """Take the BMC from the machine that was behind it before: its steward must not switch another one.
+
+    Returns why not, if that machine is alive and is not seen behind another BMC.
+    """
+    before = book.at_bmc.get(one.bmc, name)
+    if before == name:
+        return ""
+    old = book.records[before]
+    moved = before in book.where
+    if old.node in b.members and not old.retired and not moved:
+        return f"{old.node} is alive, yet another machine answers at its BMC"
+    book.enter(msgspec.structs.replace(old, bmc="", problem="another machine answers at its BMC"))
+    return ""
 
 
-def _named(b: Brain, notes: _Notes, one: Seen, record: MachineRecord) -> tuple[MachineRecord, list[fx.Write]]:
+def _named(b: Brain, book: _Book, one: Seen, record: MachineRecord) -> MachineRecord:
     """Make a machine a node: the one that the inventory says it is, or the next number."""
-    if one.node and one.node not in b.state.machine_of:
-        b.note("found", node=one.node, detail=f"{one.bmc}, machine {one.guid}")
-        return msgspec.structs.replace(record, node=one.node, number=one.number), []
-    number = 1
-    while number in notes.numbers or b.ring.is_known(NodeId(f"n{number}")):
-        number += 1
-    notes.numbers.add(number)
-    node = NodeId(f"n{number}")
+    if one.node and one.node not in book.named:
+        node, number = one.node, one.number
+    else:
+        number = 1
+        while number in book.numbers or b.ring.is_known(NodeId(f"n{number}")):
+            number += 1
+        node = NodeId(f"n{number}")
+        fresh = NodeRecord(
+            node=node, rack=one.rack, power_domain=one.power_domain, state=Lifecycle.DISCOVERED, guid=one.guid
+        )
+        book.nodes.append(fx.Create(path=node_path(node), data=fresh))
+    book.numbers.add(number)
+    book.named[node] = None
     b.note("found", node=node, detail=f"{one.bmc}, machine {one.guid}")
-    fresh = NodeRecord(
-        node=node, rack=one.rack, power_domain=one.power_domain, state=Lifecycle.DISCOVERED, guid=one.guid
-    )
-    return msgspec.structs.replace(record, node=node, number=number), [fx.Create(path=node_path(node), data=fresh)]
+    return msgspec.structs.replace(record, node=node, number=number)
 
 
-def _locked(b: Brain, notes: _Notes, one: Seen, problem: str) -> list[fx.Write]:
+def _leave_alone(b: Brain, book: _Book, one: Seen, problem: str) -> None:
     """Note a machine that cannot be told from others, by its BMC's address; once."""
     guid = Guid(f"bmc-{one.bmc}")
-    if guid in notes.changes:
-        return []
-    b.note("found_locked", detail=f"{one.bmc}: {problem}")
-    record = MachineRecord(
-        guid=guid, bmc=one.bmc, rack=one.rack, power_domain=one.power_domain, access=one.access, problem=problem
-    )
-    return [fx.Create(path=machine_path(guid), data=record)]
+    if guid not in book.records:
+        b.note("found_locked", detail=f"{one.bmc}: {problem}")
+        book.enter(
+            MachineRecord(
+                guid=guid, bmc=one.bmc, rack=one.rack, power_domain=one.power_domain, access=one.access, problem=problem
+            )
+        )

@@ -12,6 +12,7 @@ from core.ids import NodeId
 from core.specs import Timing
 from drivers.clock import now_ms
 from drivers.config import Config, Machine, NodeTables
+from drivers.inventory import Machines
 from drivers.peers import BEAT, SUBSCRIBE, Datagram, Peers, read
 from formats.catalog import Catalog
 
@@ -45,7 +46,11 @@ def config(node: NodeId, folder: Path, port: int, key: bytes = KEY) -> Config:
     }
     timing = Timing(suspect_ms=SUSPECT_MS)
     return Config(
-        file=folder, tables=tables, timing=timing, catalog=Catalog(name="none", services=()), machines=machines
+        file=folder,
+        tables=tables,
+        timing=timing,
+        catalog=Catalog(name="none", services=()),
+        machines=Machines(machines),
     )
 
 

@@ -11,6 +11,7 @@ from core.ids import NodeId
 from core.specs import Timing
 from drivers import zookeeper_server as server
 from drivers.config import Config, Machine, NodeTables, Tls, ZooKeeperTable
+from drivers.inventory import Machines
 from formats.catalog import load_catalog
 
 N1, N2 = NodeId("n1"), NodeId("n2")
@@ -33,7 +34,11 @@ def config(tmp_path: Path) -> Config:
     )
     machines = {NodeId(f"n{n}"): Machine(id=f"n{n}", number=n, address=f"127.29.0.{n}") for n in range(1, 4)}
     return Config(
-        file=tmp_path / "node.toml", tables=tables, timing=Timing(), catalog=load_catalog(CATALOG), machines=machines
+        file=tmp_path / "node.toml",
+        tables=tables,
+        timing=Timing(),
+        catalog=load_catalog(CATALOG),
+        machines=Machines(machines),
     )
 
 
@@ -113,7 +118,7 @@ def test_a_server_whose_data_is_gone_finds_its_number_again(config: Config) -> N
     data.rmdir()
     shell, flag, script, *words = server.command(config)
     done = subprocess.run(
-        (shell, flag, script, *words[:2], "echo", "began"), capture_output=True, text=True, check=True
+        (shell, flag, script, *words[:3], "echo", "began"), capture_output=True, text=True, check=True
     )
     assert (done.stdout, (data / "myid").read_text()) == ("began\n", "1\n")
 
