@@ -9,7 +9,7 @@ import msgspec
 from core import effects as fx
 from core.brain import Brain
 from core.events import OpFailed, OpSucceeded, Scanned, Seen
-from core.gate import forms, identity
+from core.identity import forms, identity
 from core.ids import Guid, NodeId
 from core.records import MACHINES, Change, Lifecycle, MachineRecord, NodeRecord, machine_path, node_path
 from core.state import Pending, Subject

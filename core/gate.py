@@ -7,10 +7,10 @@ caller, who has randomness; only their digests are kept.
 """
 
 from typing import Literal
-from uuid import UUID
 
 import msgspec
 
+from core.identity import plain_mac, same_machine
 from core.ids import NO_IMAGE, NO_NODE, Guid, ImageId, NodeId
 
 Refusal = Literal[
@@ -169,47 +169,3 @@ class Gate:
         self._tokens[token] = (node, state)
         while len(self._tokens) > TOKENS_MAX:
             del self._tokens[next(iter(self._tokens))]
-
-
-def plain_mac(mac: str) -> str:
-    """A hardware address in the form ``52:54:00:77:00:01``; what is none comes back in lower case."""
-    digits = mac.lower().replace("-", "").replace(":", "")
-    return ":".join(digits[at : at + 2] for at in range(0, 12, 2)) if len(digits) == 12 else mac.lower()
-
-
-def forms(guid: str) -> tuple[str, ...]:
-    """The UUIDs that a machine may show in SMBIOS if its BMC sends ``guid``: vendors differ in the order of bytes.
-
-    First as sent, then with the first three fields swapped, then all reversed. Empty if it is no identity at all.
-    Source: SMBIOS 3.6, 7.2.1; IPMI 2.0, 20.8.
-    """
-    try:
-        raw = UUID(guid).bytes
-    except ValueError:
-        return ()
-    if raw in (bytes(16), b"\xff" * 16):
-        return ()
-    found = (UUID(bytes=raw), UUID(bytes_le=raw), UUID(bytes=raw[::-1]))
-    return tuple(dict.fromkeys(map(str, found)))
-
-
-def identity(guid: str) -> str:
-    """One name for a machine, whichever of its forms its BMC sends today; what is no identity names itself.
-
-    Swapping fields and reversing generate eight orders of the bytes; the least of them stands for all.
-    """
-    try:
-        met = [UUID(guid)] if forms(guid) else []
-    except ValueError:
-        met = []
-    for uuid in met:
-        met += [new for new in (UUID(bytes=uuid.bytes_le), UUID(bytes=uuid.bytes[::-1])) if new not in met]
-    return min((uuid.hex for uuid in met), default=guid)
-
-
-def same_machine(guid: str, uuid: str) -> bool:
-    """Whether a BMC's GUID and a machine's UUID are one identity, in any order of bytes."""
-    try:
-        return str(UUID(uuid)) in forms(guid)
-    except ValueError:
-        return False

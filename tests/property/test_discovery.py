@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from core import effects as fx
 from core import events as ev
-from core.gate import identity
+from core.identity import identity
 from core.ids import DomainId, Guid, NodeId, RackId
 from core.records import NODES, Lifecycle, MachineRecord
 from tests.unit.one_machine import Alone

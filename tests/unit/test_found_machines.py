@@ -6,7 +6,7 @@ import pytest
 
 from core import effects as fx
 from core import events as ev
-from core.gate import forms, same_machine
+from core.identity import forms, same_machine
 from core.ids import DomainId, Guid, NodeId, RackId
 from core.records import Lifecycle, MachineRecord, NodeRecord, machine_path, node_path
 from core.ring import Ring
