@@ -46,6 +46,7 @@ NOTES: dict[str, str] = {
     "drain_waits": "the node cannot go into maintenance yet",
     "maintenance": "the node runs nothing that must move",
     "found": "a machine was found in a management network and may be powered",
+    "found_running": "a found machine runs something that this rack did not start: it is left alone",
     "found_locked": "a machine was found that must be left alone",
     "boot_seen": "a machine that boots came further",
     "join_admitted": "a boot token was exchanged for a certificate",

@@ -13,7 +13,7 @@ from core.state import Subject, Ward
 
 ME = Subject.WARD
 TROUBLES_MAX = 8
-"""So often may the BMC of a machine fail that was found and never ran here: with the waits between, some minutes."""
+"""So often is the BMC of a machine asked in vain that was found and never ran here: with the waits, some minutes."""
 CONSOLE_CHARS = 2_000
 
 
@@ -26,8 +26,20 @@ def is_hopeless(b: Brain, ward: Ward, record: NodeRecord) -> bool:
         return False
     if record.attempts >= b.timing.boot_attempts_max:
         return True
-    found = bool(b.opening.networks) and record.boot_id == BootId("")
-    return found and ward.failures >= TROUBLES_MAX
+    return _is_new(b, record) and ward.failures >= TROUBLES_MAX
+
+
+def is_strange(b: Brain, record: NodeRecord) -> bool:
+    """Whether a machine that runs is none of ours: found, not listed, and never switched on by this rack.
+
+    Whatever runs there is somebody's. A listed one is ours by the operator's word.
+    """
+    listed = any(spec.id == record.node for spec in b.opening.inventory)
+    return _is_new(b, record) and not listed and record.attempts == 0
+
+
+def _is_new(b: Brain, record: NodeRecord) -> bool:
+    return bool(b.opening.networks) and record.boot_id == BootId("")
 
 
 def give_up(b: Brain, ward: Ward, record: NodeRecord) -> bool:
@@ -38,7 +50,7 @@ def give_up(b: Brain, ward: Ward, record: NodeRecord) -> bool:
         ward.op = b.op(ME, ward.node, "console")
         b.emit(fx.ReadConsole(op=ward.op, node=ward.node, ms_max=b.timing.console_ms_max))
         return False
-    reason = f"its BMC failed {ward.failures} times: {ward.trouble}" if troubled else _of_boots(ward, record)
+    reason = f"{ward.trouble} (asked {ward.failures} times)" if troubled else _of_boots(ward, record)
     new = msgspec.structs.replace(
         record, state=after(record.state, "fails_too_often"), reason=reason, console=ward.console or ""
     )

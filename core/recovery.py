@@ -112,10 +112,15 @@ def on_answer(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) ->
 
 
 def _power_failed(b: Brain, ward: Ward, detail: str) -> None:
-    ward.failures += 1
-    ward.trouble = detail or "no answer"
-    if ward.failures == 1:
+    ward.trouble = f"its BMC fails: {detail or 'no answer'}"
+    if not ward.failures:
         b.note("power_failed", node=ward.node, detail=detail)
+    _ask_later(b, ward)
+
+
+def _ask_later(b: Brain, ward: Ward) -> None:
+    """Give the slot back and ask the BMC again after a while: longer each time."""
+    ward.failures += 1
     if ward.record is not None:
         _give_back(b, ward.record.power_domain, ward.node)
     ward.patient = True
@@ -126,6 +131,12 @@ def _power_failed(b: Brain, ward: Ward, detail: str) -> None:
 def _decide(b: Brain, ward: Ward, on: bool) -> None:
     record = ward.record
     if record is None or ward.node in b.members:
+        return
+    if on and quarantine.is_strange(b, record):
+        ward.trouble = "it runs, and this rack did not start it"
+        if not ward.failures:
+            b.note("found_running", node=ward.node)
+        _ask_later(b, ward)
         return
     waits = record.state is L.DISCOVERED or (record.state is L.LOST and not _must_fence(b, record))
     if on and ward.patient and waits:

@@ -187,7 +187,27 @@ def test_a_found_machine_whose_bmc_never_works_is_given_up_with_its_words() -> N
     world.run(1_200_000)
     found = node(world, "n2")
     assert found.state is L.QUARANTINED
-    assert found.reason == "its BMC failed 8 times: as the test has it"
+    assert found.reason == "its BMC fails: as the test has it (asked 8 times)"
+
+
+def test_a_found_machine_that_runs_already_is_not_switched_off() -> None:
+    world = finding(bmc(11, A))
+    world.answers[fx.ReadPower] = lambda _: ev.PowerSeen(on=True)
+    world.run(120_000)
+    assert world.notes("found_running")
+    world.run(1_200_000)
+    assert world.seen(fx.PowerOrder) == []
+    assert node(world, "n2").reason == "it runs, and this rack did not start it (asked 8 times)"
+    assert node(world, "n2").state is L.QUARANTINED
+
+
+def test_a_found_machine_that_ran_and_is_off_now_is_taken_up() -> None:
+    world = finding(bmc(11, A))
+    world.answers[fx.ReadPower] = lambda _: ev.PowerSeen(on=True)
+    world.run(60_000)
+    world.answers[fx.ReadPower] = lambda _: ev.PowerSeen(on=False)
+    world.run(120_000)
+    assert [order.action for order in world.seen(fx.PowerOrder)] == ["on"]
 
 
 def test_everybody_learns_that_a_machine_was_retired_and_that_it_was_taken_back() -> None:
