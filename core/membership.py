@@ -53,6 +53,7 @@ def wanted_member(b: Brain) -> MemberRecord:
         server=state.server == "running",
         voter=b.me.voter,
         image=state.image,
+        settled=state.upgrade.settled,
     )
 
 

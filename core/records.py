@@ -137,7 +137,7 @@ class MemberRecord(Record, frozen=True, kw_only=True, tag="member", cache_hash=T
 
     ``fit`` is False while it drains; ``unfit`` names singletons it gave up (rule 12); ``storage_ok`` is whether it
     reaches the storage; ``server`` whether its ZooKeeper server runs and has caught up, ``voter`` whether it could run
-    one. ``image`` is what it booted.
+    one. ``image`` is what it booted; ``settled`` says, in its turn of an upgrade, that all that should run here does.
     """
 
     node: NodeId
@@ -154,6 +154,7 @@ class MemberRecord(Record, frozen=True, kw_only=True, tag="member", cache_hash=T
     server: bool = False
     voter: bool = True
     image: ImageId = NO_IMAGE
+    settled: bool = False
 
 
 class ServiceRecord(Record, frozen=True, kw_only=True, tag="service"):

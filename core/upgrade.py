@@ -1,21 +1,22 @@
 """A change of the image that nodes run: one fault domain after the other, and it halts by itself (design 2.2).
 
-Whoever owns the duty on the ring gives turns: a node is drained, its own agent stages the image and restarts into it,
-and when it has been back and well for ``gate_ms`` it is taken into service again and the next one begins. A node that
-comes back with its old image, fails to stage, or stays away, halts the upgrade; halted, nothing new begins and every
-node whose turn it was goes back to what it ran. The record is the only memory, so any member can carry on.
+Whoever owns the duty on the ring gives turns: a node is drained, its own agent stages the image and restarts into it;
+back, it is taken into service, and when everything that should run on it has run for ``gate_ms`` its turn is over and
+the next one begins. A node that fails to stage, comes back with its old image, stays away or does not get well halts
+the upgrade: nothing new begins, and every node whose turn it was goes back to what it ran. The record is the only
+memory, so any member can carry on.
 """
 
 import msgspec
 
 from core import effects as fx
-from core import ensemble
+from core import ensemble, membership
 from core.brain import Brain
 from core.events import Committed, OpFailed, OpSucceeded, ReadBack, Staged
 from core.ids import NO_IMAGE, ImageId, NodeId
 from core.lifecycle import after
 from core.records import UPGRADE, Change, Lifecycle, MemberRecord, NodeRecord, Turn, UpgradeRecord, node_path
-from core.state import NO_OP, Pending, Subject, Ward
+from core.state import NO_OP, CopyState, Pending, Subject, Ward
 
 ME = Subject.UPGRADE
 L = Lifecycle
@@ -59,6 +60,7 @@ def start_over(b: Brain) -> None:
     b.state.upgrade.version = -1
     b.state.upgrade.waits.clear()
     b.state.upgrade.good.clear()
+    b.state.upgrade.asked.clear()
     b.cancel("upgrade")
 
 
@@ -84,14 +86,17 @@ def _own_part(b: Brain, record: UpgradeRecord, version: int) -> None:
     if part.image != record.image or (part.step == "stage" and record.state != "running"):
         part.step = ""
     if turn is None or own is None:
-        settled = b.me.id in record.done or record.state == "done"
-        if settled and b.state.image == record.image != part.kept:
+        passed = b.me.id in record.done or record.state == "done"
+        if passed and b.state.image == record.image != part.kept:
             part.kept = record.image
             b.emit(fx.KeepImage(image=record.image))
+        _show_settled(b, False)
         return
     restarted = turn.boot_id != b.state.boot_id
+    _show_settled(b, restarted and b.state.image == record.image and own.state is L.JOINED and _all_runs(b))
     if record.state == "halted":
-        if b.state.image == record.image and restarted and part.step != "restart":
+        stands = b.state.image == record.image and restarted and own.state is L.MAINTENANCE
+        if stands and part.step != "restart":
             part.step, part.image = "restart", record.image
             b.note("restarting", detail=f"back into {record.previous}")
             b.emit(fx.RestartInto(image=record.previous))
@@ -102,6 +107,18 @@ def _own_part(b: Brain, record: UpgradeRecord, version: int) -> None:
             b.emit(fx.StageImage(op=op, image=record.image, ms_max=b.timing.stage_ms_max))
         elif restarted and b.state.image != record.image:
             _halt(b, record, version, f"{b.me.id} came back with its old image {b.state.image}")
+
+
+def _show_settled(b: Brain, settled: bool) -> None:
+    """Let the duty's owner see whether everything that should run here does."""
+    if b.state.upgrade.settled != settled:
+        b.state.upgrade.settled = settled
+        membership.refresh(b)
+
+
+def _all_runs(b: Brain) -> bool:
+    copies = b.state.copies.values()
+    return all(copy.state is CopyState.RUNNING for copy in copies if b.specs[copy.name].run == "everywhere")
 
 
 def _staged(b: Brain, event: OpSucceeded | OpFailed) -> None:
@@ -139,6 +156,7 @@ def _carry_on(b: Brain, record: UpgradeRecord, version: int) -> None:
         for key in [key for key in waits if key not in turns]:
             del waits[key]
     if not record.current:
+        part.asked.clear()
         _next_turn(b, record, version)
         return
     limit_ms = b.timing.stage_ms_max + 2 * b.timing.boot_ms_max
@@ -149,11 +167,15 @@ def _carry_on(b: Brain, record: UpgradeRecord, version: int) -> None:
         if member is not None and member.boot_id != turn.boot_id and member.image != record.image:
             _halt(b, record, version, f"{turn.node} came back with its old image {member.image}")
             return
+        if member is not None and member.image == record.image and not member.fit:
+            if _is_due(b, "admit/" + key):
+                _read(b, "admit", [turn])
+                return
+            due.append(b.now + b.timing.retry_ms_max)
         if member is not None and _is_well(member, record):
             good = part.good.setdefault(key, b.now)
             if b.now >= good + b.timing.gate_ms:
-                part.chosen = [turn]
-                part.op = b.read(ME, "", "finish", (node_path(turn.node),))
+                _read(b, "finish", [turn])
                 return
             due.append(good + b.timing.gate_ms)
         else:
@@ -170,7 +192,21 @@ def _key(turn: Turn) -> str:
 
 
 def _is_well(member: MemberRecord, record: UpgradeRecord) -> bool:
-    return member.image == record.image and member.storage_ok
+    return member.image == record.image and member.storage_ok and member.settled
+
+
+def _is_due(b: Brain, what: str) -> bool:
+    """Whether to ask for something (again): it takes a moment until a member shows what became of it."""
+    asked = b.state.upgrade.asked
+    if b.now < asked.get(what, b.now) + (b.timing.retry_ms_max if what in asked else 0):
+        return False
+    asked[what] = b.now
+    return True
+
+
+def _read(b: Brain, step: str, turns: list[Turn]) -> None:
+    b.state.upgrade.chosen = turns
+    b.state.upgrade.op = b.read(ME, "", step, tuple(node_path(turn.node) for turn in turns))
 
 
 def _next_turn(b: Brain, record: UpgradeRecord, version: int) -> None:
@@ -198,26 +234,29 @@ def _next_turn(b: Brain, record: UpgradeRecord, version: int) -> None:
     if not chosen:
         b.timer_in("upgrade", b.timing.retry_ms_max)
         return
-    b.state.upgrade.chosen = [Turn(node=node, boot_id=b.members[node].boot_id) for node in chosen]
-    b.state.upgrade.op = b.read(ME, "", "begin", tuple(node_path(node) for node in chosen))
+    _read(b, "begin", [Turn(node=node, boot_id=b.members[node].boot_id) for node in chosen])
 
 
 def _take_back(b: Brain, record: UpgradeRecord) -> None:
-    """Halted: let nodes go on with what they ran, and have those that stay away powered like any lost node."""
-    ready = [turn for turn in record.current if _may_go_on(b, turn, record)]
+    """Halted: have nodes that run the new image drained, so that they can go back; let the others go on.
+
+    One that stays away is lost, and powered like any lost node.
+    """
     limit = b.now - 2 * b.timing.boot_ms_max
-    gone = [turn for turn in record.current if b.state.upgrade.waits.setdefault("back/" + _key(turn), b.now) <= limit]
-    turns = [turn for turn in record.current if turn in ready or turn in gone]
-    if turns:
-        b.state.upgrade.chosen = turns
-        b.state.upgrade.op = b.read(ME, "", "take_back", tuple(node_path(turn.node) for turn in turns))
+    over: list[Turn] = []
+    for turn in record.current:
+        member = b.members.get(turn.node)
+        since = b.state.upgrade.waits.setdefault("back/" + _key(turn), b.now)
+        if member is not None and member.image == record.image:
+            if member.fit and _is_due(b, "drain/" + _key(turn)):
+                _read(b, "drain", [turn])
+                return
+        elif member is not None or since <= limit:
+            over.append(turn)
+    if over:
+        _read(b, "take_back", over)
     else:
         b.timer_in("upgrade", b.timing.retry_ms_max)
-
-
-def _may_go_on(b: Brain, turn: Turn, record: UpgradeRecord) -> bool:
-    member = b.members.get(turn.node)
-    return member is not None and member.image != record.image
 
 
 def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None:
@@ -252,11 +291,17 @@ def _moves(
         node = change.data
         if not isinstance(node, NodeRecord):
             continue
-        if step == "begin":
+        if step in ("begin", "drain"):
             if node.state is L.JOINED:
-                b.note("upgrade_begun", node=turn.node)
-                chosen.append(turn)
-                writes.append(_put(change, node, "operator_drains", f"upgrade to {record.image}"))
+                back = step == "drain"
+                if not back:
+                    b.note("upgrade_begun", node=turn.node)
+                    chosen.append(turn)
+                reason = f"back to {record.previous}" if back else f"upgrade to {record.image}"
+                writes.append(_put(change, node, "operator_drains", reason))
+            continue
+        if step == "admit":
+            writes += _back_in_service(b, change, node)
             continue
         if turn in chosen:
             chosen.remove(turn)

@@ -82,7 +82,9 @@ class Alone:
         found = self.records.get(path)
         return found.data if found is not None else None
 
-    def member(self, name: str, image: str = "", boot: str = "b1", domain: str = "p1") -> None:
+    def member(
+        self, name: str, image: str = "", boot: str = "b1", domain: str = "p1", *, settled: bool = False
+    ) -> None:
         """Another node joins, or joins again."""
         node = NodeId(name)
         boot_id, power = BootId(boot), DomainId(domain)
@@ -92,7 +94,7 @@ class Alone:
         record = NodeRecord(node=node, rack=R1, power_domain=power, state=kept, boot_id=boot_id)
         member = MemberRecord(
             node=node, session=SessionId(99), boot_id=boot_id, rack=R1, power_domain=power, weight=100, cores=8,
-            memory_bytes=1 << 34, image=ImageId(image),
+            memory_bytes=1 << 34, image=ImageId(image), fit=kept is Lifecycle.JOINED, settled=settled,
         )  # fmt: skip
         changes = [self._write(member_path(R1, node), member, SessionId(99)), self._write(node_path(node), record)]
         self._show(changes)

@@ -1,6 +1,7 @@
 """Every checker passes a right history and fails the broken one that it is there for."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 
@@ -10,7 +11,7 @@ from core.specs import NodeSpec, ServiceSpec, Timing
 from tests.unit.test_checkers_of_progress import CASES as OF_PROGRESS
 from trial.marks import ClientOp, NoteMark
 from twin.checkers import CHECKERS, Setup, check_all
-from twin.truth import BlockChange, FirstWrite, NodeChange, PowerAct, ServiceChange, Truth
+from twin.truth import BlockChange, FirstWrite, JoinMark, NodeChange, PowerAct, ServiceChange, Truth
 
 DB, DNS, VOLUME = ServiceName("db"), ServiceName("dns"), VolumeName("vol")
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
@@ -356,6 +357,42 @@ def two_fences_in_one_domain(truth: Truth) -> None:
     noted(truth, 9_000, N2, "power_fence_confirmed", node="n3")
 
 
+def asked_to_join(
+    truth: Truth, at_ms: int, machine: str, act: Literal["ask", "redeem"], token: str, node: NodeId, refused: str = ""
+) -> None:
+    truth.joins.append(
+        JoinMark(at_ms=at_ms, server=N1, machine=machine, act=act, token=token, refused=refused, node=node)
+    )
+
+
+def a_found_machine_joins(truth: Truth) -> None:
+    truth.founders = (N1,)
+    truth.machines = {N1: "n1", N2: "board-2"}
+    noted(truth, 100, N1, "joined")
+    asked_to_join(truth, 1_000, "thief", "redeem", "t0", NodeId(""), "unknown_token")
+    asked_to_join(truth, 1_000, "board-2", "ask", "t1", N2)
+    asked_to_join(truth, 2_000, "board-2", "redeem", "t1", N2)
+    asked_to_join(truth, 2_100, "thief", "redeem", "t1", N2, "token_spent")
+    noted(truth, 3_000, N2, "joined")
+
+
+def a_thief_joins(truth: Truth) -> None:
+    truth.machines = {N1: "n1", N2: "board-2"}
+    asked_to_join(truth, 1_000, "board-2", "ask", "t1", N2)
+    asked_to_join(truth, 2_000, "thief", "redeem", "t1", N2)
+
+
+def a_token_is_taken_twice(truth: Truth) -> None:
+    a_found_machine_joins(truth)
+    asked_to_join(truth, 4_000, "board-2", "redeem", "t1", N2)
+
+
+def a_node_joins_that_was_refused(truth: Truth) -> None:
+    truth.founders = (N1,)
+    asked_to_join(truth, 1_000, "board-2", "redeem", "t1", N2, "window_closed")
+    noted(truth, 3_000, N2, "joined")
+
+
 CASES: tuple[tuple[str, History, tuple[History, ...]], ...] = (
     ("single_writer", one_after_the_other, (an_old_instance_writes_again, two_openings_of_one_epoch_interleave)),
     ("identity_before_writing", a_recorded_instance_writes, (an_unrecorded_instance_writes,)),
@@ -392,6 +429,9 @@ CASES: tuple[tuple[str, History, tuple[History, ...]], ...] = (
     ("no_majority_fenced", a_lost_node_is_cycled, (most_nodes_are_cycled_while_healthy,)),
     ("brake_respected", the_brake_was_released, (a_braked_node_fences,)),
     ("one_fence_per_domain", a_lost_node_is_cycled, (two_fences_in_one_domain,)),
+    ("identity_is_own", a_found_machine_joins, (a_thief_joins,)),
+    ("token_joins_one", a_found_machine_joins, (a_thief_joins, a_token_is_taken_twice)),
+    ("members_were_admitted", a_found_machine_joins, (a_node_joins_that_was_refused,)),
     ("blocked_kept", a_block_is_lifted_after_a_new_boot, (a_block_expires_while_its_boot_is_frozen,)),
 )
 BY_NAME = {checker.name: checker for checker in CHECKERS}

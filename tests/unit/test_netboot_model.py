@@ -6,8 +6,9 @@ from core.ids import NodeId
 from twin.calibration import load
 from twin.kernel import Kernel
 from twin.streams import Streams
+from twin.world.boot_server import BootServer, Pace
 from twin.world.fabric import Fabric
-from twin.world.netboot import Boot, BootServer, Netboot, NetbootFault, NetbootTimes
+from twin.world.netboot import Boot, Netboot, NetbootFault, NetbootTimes
 
 SERVER, OTHER = NodeId("s1"), NodeId("s2")
 NODES = [NodeId(f"n{i:02}") for i in range(60)]
@@ -166,11 +167,13 @@ def dumb_sharing(jobs: list[tuple[int, int]], rate: int, cap: int) -> list[int]:
 def shared(jobs: list[tuple[int, int]], times: NetbootTimes) -> list[int]:
     """The same jobs through a boot server."""
     kernel = Kernel()
-    server = BootServer(SERVER, kernel, times)
+    rates = (times.server_bytes_per_ms, times.client_bytes_per_ms)
+    pace = Pace(server_bytes_per_ms=rates[0], client_bytes_per_ms=rates[1])
+    server = BootServer(SERVER, kernel, pace, lambda _: None)
     ends: dict[str, int] = {}
     for index, (begin, size) in enumerate(jobs):
-        boot = Boot(NodeId(str(index)), lambda *_: None)
-        kernel.at(begin, server.join, boot, size, lambda done: ends.setdefault(done.node, kernel.now))
+        boot = Boot(NodeId(str(index)), None, lambda *_: None)
+        kernel.at(begin, server.join, boot, size, lambda _, boot=boot: ends.setdefault(boot.node, kernel.now))
     kernel.run(10_000_000)
     return [ends[str(index)] for index in range(len(jobs))]
 

@@ -46,12 +46,21 @@ def turns(world: Alone) -> list[str]:
 
 
 def upgraded(world: Alone, name: str, domain: str = "p1") -> None:
-    """A node goes into maintenance, leaves, and comes back with the new image; the gate's time passes."""
+    """A node goes into maintenance, leaves, comes back with the new image, and runs everything for the gate's time."""
+    back(world, name, domain)
+    world.member(name, NEW, "b2", domain, settled=True)
+    world.run(world.opening.timing.gate_ms + 1)
+
+
+def back(world: Alone, name: str, domain: str = "p1") -> None:
+    """A node goes into maintenance, leaves, and comes back with the new image."""
     world.set_state(name, L.MAINTENANCE)
     world.leave(name)
     world.run(20_000)
     world.member(name, NEW, "b2", domain)
-    world.run(world.opening.timing.gate_ms + 1)
+    world.run(1_000)
+    assert world.state(name) is L.JOINED, "it is taken into service before it is judged"
+    world.member(name, NEW, "b2", domain)
 
 
 def test_nodes_go_one_after_the_other_and_domain_by_domain() -> None:
@@ -73,19 +82,35 @@ def test_several_at_once_are_of_one_domain() -> None:
     assert turns(world) == ["n2", "n4"]
 
 
-def test_a_node_that_has_not_been_back_for_the_gates_time_is_not_done() -> None:
+def test_a_node_that_was_not_well_for_the_gates_time_is_not_done() -> None:
     world = rack(n2="p1")
     begin(world)
+    back(world, "n2")
+    gate_ms = world.opening.timing.gate_ms
+    for _ in range(3):
+        world.member("n2", NEW, "b2", settled=True)
+        world.run(gate_ms - 2_000)
+        world.member("n2", NEW, "b2", settled=False)
+        world.run(2_000)
+        assert turns(world) == ["n2"], "the gate begins anew when something failed"
+    world.member("n2", NEW, "b2", settled=True)
+    world.run(gate_ms + 1)
+    assert turns(world) == []
+
+
+def test_a_node_that_never_gets_well_is_drained_and_goes_back() -> None:
+    world = rack(n2="p1", n3="p2")
+    begin(world)
+    back(world, "n2")
+    world.run(2_000_000)
+    assert (record(world).state, turns(world)) == ("halted", ["n2"])
+    assert world.state("n2") is L.DRAINING
     world.set_state("n2", L.MAINTENANCE)
     world.leave("n2")
-    world.member("n2", NEW, "b2")
-    world.run(world.opening.timing.gate_ms - 1_000)
-    assert turns(world) == ["n2"]
-    world.leave("n2")
-    world.run(1_000)
-    world.member("n2", NEW, "b2")
-    world.run(world.opening.timing.gate_ms - 1_000)
-    assert turns(world) == ["n2"], "the gate begins anew when the node was away"
+    world.run(5_000)
+    world.member("n2", OLD, "b3")
+    world.run(20_000)
+    assert (world.state("n2"), turns(world), world.state("n3")) == (L.JOINED, [], L.JOINED)
 
 
 def test_coming_back_with_the_old_image_halts_and_the_node_serves_again() -> None:
