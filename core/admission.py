@@ -24,6 +24,7 @@ WORDS = {
     "up": "its agent was admitted and it never became a member",
 }
 """Why a boot failed, by how far it came."""
+STAGES = tuple(WORDS)
 
 
 def allow(b: Brain, ward: Ward) -> None:
@@ -52,7 +53,7 @@ def take(b: Brain, event: BootSeen | JoinAdmitted | JoinRefused) -> None:
 def _on_boot(b: Brain, event: BootSeen) -> None:
     """A machine that boots from us came further."""
     ward = b.state.wards.get(event.node)
-    if ward is not None and ward.stage != event.stage:
+    if ward is not None and STAGES.index(event.stage) > STAGES.index(ward.stage):  # it may begin again: how far it came
         ward.stage = event.stage
         b.note("boot_seen", node=event.node, detail=event.detail or event.stage)
 

@@ -39,12 +39,13 @@ class Brain:
 
     ``arc_changed`` is set within a step when this node's wards may have changed, ``look`` says which parts have to
     look around.
-    ``members``, ``placement`` and ``ring`` are derived from ``state.mirror`` and can be rebuilt from it.
+    ``members``, ``machines``, ``placement`` and ``ring`` are derived from ``state.mirror`` and can be rebuilt from it.
     """
 
     __slots__ = (
         "arc_changed",
         "look",
+        "machines",
         "me",
         "members",
         "opening",
@@ -66,6 +67,7 @@ class Brain:
         self.look = 0
         self.out: list[fx.AnyEffect] = []
         self.members: dict[NodeId, MemberRecord] = {}
+        self.machines: dict[str, Change] = {}
         self.placement = Assignments(opening.services, shared, opening.inventory)
         self.ring = Ring()
 

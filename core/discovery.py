@@ -30,6 +30,7 @@ def on_machine(b: Brain, change: Change) -> None:
     record = change.data
     if not isinstance(record, MachineRecord):
         return
+    b.machines[identity(record.guid)] = change
     if record.node:
         b.state.machine_of[record.node] = record.guid
         b.arc_changed = b.arc_changed or record.node in b.state.wards
@@ -85,12 +86,26 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
 
 def _news(b: Brain, seen: tuple[Seen, ...]) -> list[fx.Write]:
     """What to write after a look, in the order in which machines were seen; each BMC counts once."""
+    if all(_is_known(b, one) for one in seen):
+        return []
     book = _Book(b, seen)
     for one in book.seen:
         if len(book.changed) + len(book.nodes) + ROOM > WRITES_MAX:
             break
         _of_one(b, book, one)
     return [*map(book.write, book.changed), *book.nodes]
+
+
+def _is_known(b: Brain, one: Seen) -> bool:
+    """Whether a machine is a node already, behind the same BMC with the same credentials."""
+    change = b.machines.get(identity(one.guid))
+    record = change.data if change is not None else None
+    return (
+        isinstance(record, MachineRecord)
+        and (bool(record.node) or record.retired)
+        and (record.bmc, record.access) == (one.bmc, one.access)
+        and not record.problem
+    )
 
 
 class _Book:
@@ -109,9 +124,8 @@ class _Book:
         self._known: dict[str, Change] = {}
         for one in self.seen:
             self.where.setdefault(identity(one.guid), one.bmc)
-        for path, change in b.state.mirror.items():
-            if path.startswith(MACHINES + "/") and isinstance(change.data, MachineRecord):
-                name = identity(change.data.guid)
+        for name, change in b.machines.items():
+            if isinstance(change.data, MachineRecord):
                 self._known[name] = change
                 self._keep(name, change.data)
                 self.numbers.add(change.data.number)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from core.identity import plain_mac, same_machine
+from core.identity import identity, plain_mac, same_machine
 from core.ids import NO_IMAGE, NO_NODE, Guid, ImageId, NodeId
 
 Refusal = Literal[
@@ -67,6 +67,8 @@ class Gate:
 
     def __init__(self) -> None:
         self._windows: dict[NodeId, Window] = {}
+        self._machines: dict[str, NodeId] = {}
+        self._given: dict[str, NodeId] = {}
         self._tokens: dict[str, tuple[NodeId, Literal["spent", "void"]]] = {}
         self._retired: dict[Guid, NodeId] = {}
 
@@ -76,16 +78,22 @@ class Gate:
         self._windows[node] = Window(
             node=node, guid=guid, macs=tuple(map(plain_mac, macs)), image=image, until_ms=until_ms
         )
+        if guid:
+            self._machines[identity(guid)] = node
 
     def close(self, node: NodeId) -> None:
         """Expect a node no more."""
         window = self._windows.pop(node, None)
+        if window is not None and self._machines.get(identity(window.guid)) == node:
+            del self._machines[identity(window.guid)]
         if window is not None and window.token:
+            self._given.pop(window.token, None)
             self._remember(window.token, node, "spent" if window.state == "spent" else "void")
 
     def retire(self, guid: Guid, node: NodeId) -> None:
-        """Tell a machine that was retired from one that nobody knows."""
+        """Tell a machine that was retired from one that nobody knows; it is expected no more."""
         self._retired[guid] = node
+        self.close(node)
 
     def window(self, node: NodeId) -> Window | None:
         """The window of a node, open or not."""
@@ -111,6 +119,7 @@ class Gate:
                 window.state = "void"
             return msgspec.structs.replace(known, reason="asked_twice")
         window.token, window.mac = token, plain_mac(mac)
+        self._given[token] = window.node
         return Admitted(node=window.node, guid=window.guid, mac=window.mac, image=window.image)
 
     def redeem(self, token: str, uuid: str, mac: str, image: ImageId, now_ms: int) -> Admitted | Refused:
@@ -118,7 +127,7 @@ class Gate:
 
         ``image``: what it says it booted, compared where the window names one.
         """
-        window = next((w for w in self._windows.values() if w.token == token and token), None)
+        window = self._windows.get(self._given.get(token, NO_NODE))
         if window is None:
             return self._old_token(token, uuid, mac)
         refused = Refused(reason="token_void", node=window.node, detail=f"machine {uuid} with {mac}")
@@ -138,9 +147,9 @@ class Gate:
 
     def _find(self, uuid: str, mac: str) -> Window | None:
         """The window of this machine: by identity, and where that is not known yet by a network card that is."""
-        for window in self._windows.values():
-            if window.guid and same_machine(window.guid, uuid):
-                return window
+        window = self._windows.get(self._machines.get(identity(uuid), NO_NODE))
+        if window is not None and same_machine(window.guid, uuid):
+            return window
         for window in self._windows.values():
             if not window.guid and plain_mac(mac) in window.macs:
                 return window

@@ -1,5 +1,7 @@
 """What a machine is known by: the GUID that its BMC shows, the UUID of its SMBIOS, and its network cards."""
 
+from functools import lru_cache
+
 GUID_BYTES = 16
 _DASHES = (8, 12, 16, 20)
 
@@ -10,6 +12,7 @@ def plain_mac(mac: str) -> str:
     return ":".join(digits[at : at + 2] for at in range(0, 12, 2)) if len(digits) == 12 else mac.lower()
 
 
+@lru_cache(maxsize=1 << 14)
 def forms(guid: str) -> tuple[str, ...]:
     """The UUIDs that a machine may show in SMBIOS if its BMC sends ``guid``: vendors differ in the order of bytes.
 
@@ -22,6 +25,7 @@ def forms(guid: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(_text, (raw, _swapped(raw), raw[::-1]))))
 
 
+@lru_cache(maxsize=1 << 14)
 def identity(guid: str) -> str:
     """One name for a machine, whichever of its forms its BMC sends today; what is no identity names itself.
 

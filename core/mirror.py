@@ -17,6 +17,7 @@ from core.records import (
     TERMS,
     Change,
     LeaseRecord,
+    MachineRecord,
     MemberRecord,
     TermRecord,
 )
@@ -184,6 +185,8 @@ def rebuild(b: Brain) -> None:
     for change in b.state.mirror.values():
         if isinstance(change.data, MemberRecord):
             place_member(b, change.data)
+        elif isinstance(change.data, MachineRecord):
+            on_machine(b, change)
     for path, change in b.state.mirror.items():
         if path.startswith(LEASES):
             _lease(b, change)

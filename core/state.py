@@ -195,7 +195,7 @@ class Admission(msgspec.Struct, frozen=True, array_like=True):
 class Upgrading(msgspec.Struct):
     """This node's part in a change of image.
 
-    ``step``: what it does about its own turn, for ``image``; ``kept``: the image that it settled on; ``settled``: in its
+    ``step``: what it does about its own turn, for ``image``; ``kept``: the image it settled on; ``settled``: in its
     turn, whether everything that should run here does. Where it owns the duty: since when it waits for a turn
     (``waits``) and since when that node is back and well (``good``), what was asked for when (``asked``), ``op`` what
     it writes, ``version`` what its last write left.
