@@ -1,11 +1,13 @@
 """What the commands of an operator start from: ``operator.toml`` as ``rack init`` writes it, or a node's own file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from core.errors import InputError
 from core.ids import NodeId
+from core.records import Change
 from drivers.config import (
     BmcTable,
     CephTable,
@@ -18,6 +20,7 @@ from drivers.config import (
     load_config,
     load_inventory,
 )
+from drivers.roster import learn
 from formats.load import build, read_toml
 from formats.problems import Problems
 
@@ -51,6 +54,13 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     def file(self) -> Path:
         """The file that this was read from."""
         return self.config.file
+
+    def learn(self, records: Mapping[str, Change]) -> tuple[str, ...]:
+        """Take up the machines that were found, of all shared records; what is wrong with them, a sentence each.
+
+        An operator's folder keeps them for the next time; a node's own agent does that itself.
+        """
+        return learn(self.config, records, None if self.local else self.config.tables.inventory.parent)
 
     def servers(self) -> dict[NodeId, str]:
         """Where each node's ZooKeeper server listens if it has one: ``ADDRESS:PORT``."""

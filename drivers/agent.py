@@ -25,6 +25,7 @@ from drivers.host import Brain, End, Host, Surroundings
 from drivers.journal_file import JournalBroken
 from drivers.journal_place import Journal, clear_reason, give_reason, open_journal, reason_in
 from drivers.metrics import Metrics, MetricsServer
+from drivers.roster import Roster
 from drivers.supervised import VERSION, Supervised, SupervisorGone
 from drivers.view_file import ViewFile
 from drivers.wire import Welcome
@@ -85,6 +86,7 @@ class Agent:
         self._hand_over = hand_over
         self._opening = config.opening
         self._metrics: Metrics | None = None
+        self._roster: Roster | None = None
         run_dir = config.tables.run_dir
         self._view = ViewFile(run_dir, {"pid": os.getpid(), "version": VERSION, "incarnation": welcome.incarnation})
 
@@ -112,6 +114,7 @@ class Agent:
         host = Host(self._opening, self._welcome.incarnation, Machine(self._opening), around)
         server = self._serve_metrics(host, journal, around)
         ports = AgentPorts(config, self._supervised, self._welcome.boot_id, on_bug=lambda: host.stop("broken"))
+        self._roster = ports.roster
         self._supervised.start(host.emit, gone=lambda: host.stop("orphaned"))
         obey_signals(config.file, host)
         started = Started(
@@ -121,6 +124,7 @@ class Agent:
             running=self._welcome.running,
             server=self._welcome.server or configured(config),
             hand_over=self._hand_over,
+            image=ports.image,
         )
         ports.begin(host.emit)
         gc.collect()
@@ -188,6 +192,8 @@ class Agent:
 
     def _look(self) -> None:
         self._supervised.alive()
+        if self._roster is not None:
+            self._view.problem("machines", "; ".join(self._roster.problems))
         self._view.look()
 
     # -- stepping down ----------------------------------------------------------------------------------------------

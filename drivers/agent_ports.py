@@ -8,12 +8,16 @@ from core import effects as fx
 from core.events import OpFailed, StorageSeen
 from core.ids import BootId, NodeId, SessionId, VolumeName
 from core.ports import Emit, EvidenceEffect, HostPort, ImageEffect, NetbootEffect, Ports, StorageEffect, StoragePort
+from core.records import Change, MemberRecord
 from drivers import log
 from drivers.beats import CoordinationBeats
 from drivers.ceph import Ceph, CephError
 from drivers.clock import now_ms
 from drivers.config import Config
-from drivers.power import Power, open_bmc
+from drivers.image_port import ImagePort, booted, image_port
+from drivers.netboot.port import NetbootPort
+from drivers.power import Power, open_bmc, open_table
+from drivers.roster import Roster, table_of
 from drivers.storage import CephStorage
 from drivers.supervised import Supervised
 from drivers.zookeeper_port import ZooKeeper
@@ -34,9 +38,13 @@ class AgentPorts:
             self._ceph = Ceph(config.tables.ceph)
             self._storage = CephStorage(self._ceph, supervised, config.node, boot_id)
             on_off = MarksDown(self._ceph.mark_down)
-        self._coordination = ZooKeeper(config, supervised, on_bug)
+        self.roster = Roster(config, config.tables.state_dir, supervised.machines)
+        self._coordination = ZooKeeper(config, supervised, on_bug, self._follow)
         self._evidence = Evidence(CoordinationBeats(self._coordination), supervised)
-        self._power = Power(config.machines, now_ms, on_off)
+        self._power = _power(config, self.roster, on_off)
+        self._netboot = NetbootPort(config) if config.tables.netboot is not None else NoNetboot()
+        self.image = booted().image
+        self._image: ImagePort | NoImage = image_port(config) if self.image else NoImage()
         self._volumes = tuple(spec.volume for spec in config.catalog.specs if spec.volume)
 
     @staticmethod
@@ -44,6 +52,9 @@ class AgentPorts:
         """Load the modules that these ports load only when they are needed."""
         for machine in config.machines.values():
             open_bmc(machine)
+        for network in config.inventory.networks:
+            for access in network.access:
+                open_table(table_of(access, "", 0))
 
     @property
     def saved_session(self) -> SessionId:
@@ -51,8 +62,10 @@ class AgentPorts:
         return self._coordination.saved_session
 
     def begin(self, emit: Emit) -> None:
-        """Let what comes by itself come: whether the storage is there."""
+        """Let what comes by itself come: whether the storage is there. The supervisor hears of machines first."""
+        self._supervised.machines(self.roster.records)
         self._storage.watch(emit, self._volumes)
+        self._netboot.begin(emit)
 
     def of(self, host: HostPort) -> Ports:
         """Every port, with the host's own."""
@@ -64,16 +77,37 @@ class AgentPorts:
             workload=self._supervised,
             address=self._supervised,
             power=self._power,
-            netboot=NoNetboot(),
-            image=NoImage(),
+            netboot=self._netboot,
+            image=self._image,
         )
+
+    def _follow(self, changes: tuple[Change, ...], roots: tuple[str, ...]) -> None:
+        """Take up what is read of machines and members, before this node's machine hears of it."""
+        self.roster.take(changes, roots)
+        for change in changes:
+            if isinstance(change.data, MemberRecord):
+                self._power.seen_up(change.data.node)
 
     def close(self) -> None:
         """End what runs by itself. The session stays, for the next agent."""
+        self._power.close()
+        self._image.close()
+        self._netboot.close()
         self._storage.close()
         self._coordination.close()
         if self._ceph is not None:
             self._ceph.close()
+
+
+def _power(config: Config, roster: Roster, on_off: Callable[[NodeId], None] | None) -> Power:
+    """Make the power port, with what finds machines where there are networks to look in."""
+    if not config.inventory.networks:
+        return Power(config.machines, now_ms, on_off)
+    from drivers.console import Consoles
+    from drivers.scan import Scans
+
+    scans = Scans(config.inventory, lambda: roster.known, open_table, now_ms)
+    return Power(config.machines, now_ms, on_off, scans=scans, consoles=Consoles(now_ms, config.timing.boot_ms_max))
 
 
 class Storage(StoragePort, Protocol):
@@ -120,6 +154,12 @@ class NoNetboot:
     def submit(self, effect: NetbootEffect, emit: Emit) -> None:
         log.event("netboot_not_there", node_to_boot=effect.node)
 
+    def begin(self, emit: Emit) -> None:
+        """Nothing comes."""
+
+    def close(self) -> None:
+        """Nothing runs."""
+
 
 class NoImage:
     """The image port of a machine that was installed by hand: nothing of ours is to be staged on it."""
@@ -128,6 +168,9 @@ class NoImage:
         if isinstance(effect, fx.StageImage):
             detail = "this machine was not booted from an image"
             emit(OpFailed(at_ms=now_ms(), op=effect.op, reason="refused", retryable=False, detail=detail))
+
+    def close(self) -> None:
+        """Nothing runs."""
 
 
 class MarksDown:

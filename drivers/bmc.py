@@ -69,6 +69,10 @@ class Chassis(Protocol):
 
     def boot_from_network(self) -> None: ...
 
+    def identity(self) -> str:
+        """The machine's GUID as the BMC sends it, 32 hex digits; "" if it has none."""
+        ...
+
 
 class Bmc(Protocol):
     """One BMC. ``login`` logs in, and out at the end of the block; raises BmcFailure. One login at a time."""

@@ -6,13 +6,14 @@ key and certificate in one file, which is the store that a JVM reads.
 """
 
 import ipaddress
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -25,10 +26,29 @@ OPERATOR = "operator"
 CA_DAYS = 3_650
 CERT_DAYS = 825
 """Days a certificate lasts. Source: the longest that common verifiers accept (CA/Browser Forum ballot 193)."""
+ISSUED_FILE = "issued"
+"""Beside the authority's key: a line for each certificate, so that whose node is retired can be found and revoked."""
+ISSUED_MAX = 100_000
+SERIAL = re.compile(r"[0-9a-f]{1,40}")
 RENEW_DAYS = 90
 """``renew`` issues anew what ends within this many days."""
 SKEW = timedelta(days=1)
 """Certificates begin this long before they are made: a node whose clock is behind must not refuse them."""
+
+
+REVOKED_FILE = "rack.crl"
+"""The list of certificates that count no more, beside the authority's own certificate on each node."""
+_REVOKED_BY = x509.CRLDistributionPoints(
+    [
+        x509.DistributionPoint(
+            full_name=[x509.UniformResourceIdentifier(f"file:{REVOKED_FILE}")],
+            relative_name=None,
+            reasons=None,
+            crl_issuer=None,
+        )
+    ]
+)
+"""Where a JVM that checks a certificate finds that list: in the folder it runs in, so that every node has its own."""
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +77,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     def days_left(self) -> int:
         """Whole days until it ends; negative once it has ended."""
         return (self.ends_ms - wall_ms()) // 86_400_000
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """A new certificate, and its serial number in hex."""
+
+    pem: bytes
+    serial: str
 
 
 def subject_of(name: str) -> str:
@@ -91,6 +118,29 @@ def is_signed_by(cert: Path, authority: Path) -> bool:
     return True
 
 
+def requested_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
+    """The key that a request for a certificate asks for: on P-256, and proved to be the asker's own.
+
+    Raises: InputError if it is anything else.
+    """
+    try:
+        request = x509.load_pem_x509_csr(csr_pem)
+        key, proved = request.public_key(), request.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+        raise InputError([f"the request for a certificate is none ({_reason(error)}); needed: PKCS10 in PEM"]) from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise InputError(["the request for a certificate has another kind of key; needed: one on P-256"])
+    if not proved:
+        raise InputError(["the request for a certificate is not signed with its own key"])
+    return key
+
+
+def request_for(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    """Ask for a certificate for a key: PKCS10 in PEM."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(name))
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
 class Authority:
     """The authority in one folder: made once, then read.
 
@@ -117,11 +167,11 @@ class Authority:
             raise InputError([f"{gone}: is missing beside {left.name}; needed: {needed}"])
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name("rack-ca")
-        builder = _builder(name, name, key, CA_DAYS)
+        builder = _builder(name, name, key.public_key(), CA_DAYS)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(_usage(authority=True), critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        write_secret(self._key, _key_pem(key))
+        write_secret(self._key, key_pem(key))
         write_public(self.cert, _cert_pem(builder.sign(key, hashes.SHA256())))
         return True
 
@@ -134,20 +184,9 @@ class Authority:
         """
         if pair.key.exists() and pair.cert.exists() and not again:
             return False
-        ca_key, ca = self._open()
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(name), ca.subject, key, CERT_DAYS)
-        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(_usage(authority=False), critical=True)
-        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if names else [])]
-        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        builder = builder.add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-        )
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_general, names))), critical=False)
-        cert = _cert_pem(builder.sign(ca_key, hashes.SHA256()))
-        secret = _key_pem(key)
+        cert = self._certify(key.public_key(), name, names).pem
+        secret = key_pem(key)
         write_secret(pair.key, secret)
         write_public(pair.cert, cert)
         if pair.both is not None:
@@ -160,6 +199,67 @@ class Authority:
         Raises: InputError, see ``issue``.
         """
         return read(pair.cert).days_left < days and self.issue(pair, name, names, again=True)
+
+    def sign(self, csr_pem: bytes, node: str, names: Sequence[str]) -> Signed:
+        """Certify the key of a request as that of ``node``, reached by ``names``; what the request says is ignored.
+
+        Raises: InputError if the request is none, or the authority is missing.
+        """
+        return self._certify(requested_key(csr_pem), node, names)
+
+    def revoke(self, serials: Iterable[str], number: int) -> bytes:
+        """Make the list of the certificates that count no more, in PEM. ``number`` grows with every list.
+
+        ``serials`` are in hex. The list does not end before the authority does: whether it is the newest is told by
+        the rack's records, and a list that ended would shut everybody out.
+        Raises: InputError if the authority is missing.
+        """
+        ca_key, ca = self._open()
+        now = datetime.fromtimestamp(wall_ms() // 1000, UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject)
+        builder = builder.last_update(now - SKEW).next_update(ca.not_valid_after_utc)
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        for serial in sorted({int(serial, 16) for serial in serials}):
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - SKEW)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def _certify(self, key: ec.EllipticCurvePublicKey, name: str, names: Sequence[str]) -> Signed:
+        ca_key, ca = self._open()
+        builder = _builder(_name(name), ca.subject, key, CERT_DAYS)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(_usage(authority=False), critical=True)
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if names else [])]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        builder = builder.add_extension(_REVOKED_BY, critical=False)
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(list(map(_general, names))), critical=False)
+        cert = builder.sign(ca_key, hashes.SHA256())
+        signed = Signed(pem=_cert_pem(cert), serial=f"{cert.serial_number:x}")
+        self._remember(signed, name)
+        return signed
+
+    def issued(self) -> tuple[tuple[str, str], ...]:
+        """Serial number (hex) and name of every certificate that was signed with this folder, the oldest first."""
+        try:
+            lines = (self.folder / ISSUED_FILE).read_text(encoding="ascii", errors="replace").splitlines()
+        except OSError:
+            return ()
+        pairs = (line.partition(" ") for line in lines[-ISSUED_MAX:])
+        return tuple((serial, name) for serial, _, name in pairs if SERIAL.fullmatch(serial))
+
+    def _remember(self, signed: Signed, name: str) -> None:
+        try:
+            with (self.folder / ISSUED_FILE).open("a", encoding="ascii") as file:
+                file.write(f"{signed.serial} {name}\n")
+        except OSError as error:
+            raise InputError([f"{self.folder / ISSUED_FILE}: cannot be written ({_reason(error)})"]) from None
 
     def _open(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
         cert = _load(self.cert)
@@ -235,14 +335,14 @@ def _general(name: str) -> x509.GeneralName:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
 ) -> x509.CertificateBuilder:
     now = datetime.fromtimestamp(wall_ms() // 1000, UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - SKEW)
         .not_valid_after(now + timedelta(days=days))
@@ -263,7 +363,7 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     """PKCS8, ``BEGIN PRIVATE KEY``: the only form that ZooKeeper's PEM reader takes."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

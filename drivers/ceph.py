@@ -6,6 +6,7 @@ reasons of ``core.events``.
 
 import re
 import threading
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -40,11 +41,12 @@ class CephError(Exception):
 
 
 class Osd(msgspec.Struct, frozen=True, kw_only=True):
-    """One storage daemon: ``host`` is its bucket in the CRUSH map."""
+    """One storage daemon: ``host`` is its bucket in the CRUSH map, ``address`` where it was last reached."""
 
     id: int
     host: str
     up: bool
+    address: str = ""
 
 
 class Deadline:
@@ -261,7 +263,15 @@ class Ceph:
         tree = self.command("osd tree", ms_max=ms_max)["nodes"]
         hosts = {child: str(node["name"]) for node in tree if node["type"] == "host" for child in node["children"]}
         dump = self.command("osd dump", ms_max=ms_max)["osds"]
-        return tuple(Osd(id=o["osd"], host=hosts.get(o["osd"], ""), up=bool(o["up"])) for o in dump)
+        return tuple(
+            Osd(
+                id=o["osd"],
+                host=hosts.get(o["osd"], ""),
+                up=bool(o["up"]),
+                address=str(o.get("public_addr", "")).rpartition(":")[0].strip("[]"),
+            )
+            for o in dump
+        )
 
     def mark_down(self, host: str, ms_max: int = ANSWER_MS_MAX) -> tuple[int, ...]:
         """Mark the daemons of a host down that count as up, and name them; one that lives comes up again by itself.
@@ -273,6 +283,38 @@ class Ceph:
         if found:
             self.command("osd down", ms_max=deadline.left(), ids=[str(osd) for osd in found])
         return found
+
+    def take_out(self, osds: Sequence[int], ms_max: int = ANSWER_MS_MAX) -> None:
+        """Have the data of daemons copied to others; those that are out already stay so. Raises: CephError."""
+        self.command("osd out", ms_max=ms_max, ids=[str(osd) for osd in osds])
+
+    def needed(self, osd: int, ms_max: int = ANSWER_MS_MAX) -> str:
+        """Why a daemon must not be destroyed yet, as the storage says it; "" if nothing is lost with it.
+
+        Raises: CephError.
+        """
+        try:
+            self.command("osd safe-to-destroy", target="mgr", ms_max=ms_max, ids=[str(osd)])
+        except CephError as error:
+            if error.reason in ("failed", "unavailable"):
+                return error.detail
+            raise
+        return ""
+
+    def purge(self, osd: int, ms_max: int = ANSWER_MS_MAX) -> None:
+        """Forget a daemon for good, with its place in the CRUSH map and its key.
+
+        The storage looks itself once more whether anything is lost with it. Raises: CephError.
+        """
+        self.command("osd purge", target="mgr", ms_max=ms_max, id=osd, yes_i_really_mean_it=True)
+
+    def forget_host(self, host: str, ms_max: int = ANSWER_MS_MAX) -> bool:
+        """Take an empty host out of the CRUSH map; whether there was one. Raises: CephError."""
+        nodes = self.command("osd tree", ms_max=ms_max)["nodes"]
+        empty = any(node["type"] == "host" and node["name"] == host and not node["children"] for node in nodes)
+        if empty:
+            self.command("osd crush rm", ms_max=ms_max, name=host)
+        return empty
 
     def seen(self, node: NodeId, ms_max: int) -> None:
         """Write a small object of this node: whether the storage takes writes from here. Raises: CephError."""

@@ -159,7 +159,7 @@ def _popen(born: Born) -> subprocess.Popen[bytes]:
             stderr=log if log is not None else 2,
             start_new_session=True,
             bufsize=0,
-            preexec_fn=lambda: _prepare(parent, group),  # only system calls: safe beside other threads
+            preexec_fn=lambda: prepare(parent, group),  # only system calls: safe beside other threads
         )
     except subprocess.SubprocessError as error:
         raise OSError(f"the child could not be prepared: {error}") from error
@@ -175,7 +175,7 @@ def _open_log(path: Path) -> IO[bytes]:
     return path.open("ab", buffering=0)
 
 
-def _prepare(parent: int, group: int | None) -> None:
+def prepare(parent: int, group: int | None = None) -> None:
     """In the child, before its program: hear all signals, die with the parent, enter the group.
 
     What is ignored stays ignored through exec, and a shell cannot even trap it then: a supervisor started in the

@@ -17,6 +17,8 @@ from core.ids import NO_NODE, NodeId
 
 BAD_INPUT = 2
 LAB = "a rack of real processes on this machine"
+IMAGE = "the system that nodes boot: build, verify, show, and the keys that sign it"
+UPGRADE = "another image for every node: start, status, halt, resume, rehearse"
 WATCH_S = 2.0
 WAIT_S_MAX = 86_400
 
@@ -24,7 +26,8 @@ WAIT_S_MAX = 86_400
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and hand back its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    arguments = _lab_parser().parse_args(words[1:]) if words[:1] == ["lab"] else _parser().parse_args(words)
+    apart = {"lab": _lab_parser, "image": _image_parser, "upgrade": _upgrade_parser}.get(words[0] if words else "")
+    arguments = apart().parse_args(words[1:]) if apart is not None else _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = arguments.command
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -61,16 +64,24 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--child", action="store_true", help="started by the supervisor: end with it")
     one.add_argument("--spare", action="store_true", help="load everything, then wait for a word on standard input")
     one.add_argument("--hand-over", action="store_true", help="give everything up cleanly, then end")
+    one = add("netboot", "boot other machines from the network: DHCP, TFTP, HTTP and the join server", _netboot)
+    one.add_argument("--config", type=Path, required=True, metavar="FILE", help="the node's node.toml")
+    one = add("join", "a machine that was booted for it becomes a node: token for certificate, over TLS", _join)
+    one.add_argument("--cmdline", type=Path, metavar="FILE", help="kernel command line (default: /proc/cmdline)")
+    one.add_argument("--out", type=Path, metavar="DIR", help="where the node's files go (default: /etc/moxie)")
     _init_parser(add("init", "make what a new rack starts from: keys, certificates, a folder for each node", _init))
     one = _with_config(add("status", "what the rack is doing, what is pending and why", _status))
     one.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
     one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    _scan_parser(_with_config(add("scan", "which BMCs answer, what they are, and who can be logged into", _scan)))
     _wish_parsers(add)
     one = _with_config(add("check", "is everything that the drivers rely on reachable and safe?", _check))
     one.add_argument("--json", action="store_true", help="one JSON object instead of a list")
     one = _with_config(add("snapshot", "write what a simulation of this rack needs, without secrets", _snapshot))
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     commands.add_parser("lab", help=LAB, add_help=False)  # only for the list: its words are parsed by _lab_parser
+    commands.add_parser("image", help=IMAGE, add_help=False)  # as the lab
+    commands.add_parser("upgrade", help=UPGRADE, add_help=False)  # as the lab
     return parser
 
 
@@ -80,6 +91,23 @@ def _lab_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rack lab", description=f"{LAB.capitalize()}.", allow_abbrev=False)
     add(parser.add_subparsers(required=True, metavar="COMMAND"))
     parser.set_defaults(command=run)
+    return parser
+
+
+def _image_parser() -> argparse.ArgumentParser:
+    from drivers.image.cli import add, run
+
+    parser = argparse.ArgumentParser(prog="rack image", description=f"{IMAGE.capitalize()}.", allow_abbrev=False)
+    add(parser.add_subparsers(required=True, metavar="COMMAND"))
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _upgrade_parser() -> argparse.ArgumentParser:
+    from drivers.upgrade_cli import add
+
+    parser = argparse.ArgumentParser(prog="rack upgrade", description=f"{UPGRADE.capitalize()}.", allow_abbrev=False)
+    add(parser.add_subparsers(required=True, metavar="COMMAND"))
     return parser
 
 
@@ -93,6 +121,9 @@ def _with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _init_parser(parser: argparse.ArgumentParser) -> None:
+    from drivers.first_words import add_first
+
+    add_first(parser)
     parser.add_argument("--inventory", type=Path, metavar="FILE", help="the nodes, their addresses and BMCs")
     parser.add_argument("--catalog", type=Path, metavar="FILE", help="the services")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where everything is written")
@@ -101,12 +132,22 @@ def _init_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ceph-user", default="admin", metavar="NAME", help="user at Ceph (default: admin)")
     parser.add_argument("--ceph-keyring", type=Path, metavar="FILE", help="its keyring, where the nodes have it")
     parser.add_argument("--ceph-pool", default="rbd", metavar="NAME", help="pool of the volumes (default: rbd)")
-    parser.add_argument("--interface", default="eth0", metavar="NAME", help="where services' addresses come up")
+    parser.add_argument("--interface", metavar="NAME", help="where services' addresses come up (default: eth0)")
     parser.add_argument("--renew", action="store_true", help="make certificates anew that end within 90 days")
     parser.add_argument(
         "--seed-records", action="store_true", help="write the first shared records, with --config only"
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="operator.toml, for --seed-records")
+
+
+def _scan_parser(parser: argparse.ArgumentParser) -> None:
+    subnets = "such as 10.97.0.0/24 (default: every [[network]] of the inventory)"
+    parser.add_argument("subnet", nargs="*", metavar="SUBNET", help=subnets)
+    parser.add_argument("--user", metavar="NAME", help="try this user instead of the inventory's credentials")
+    parser.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="its password: one line, mode 0600"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
 def _wish_parsers(add: Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]) -> None:
@@ -146,6 +187,20 @@ def _agent(arguments: argparse.Namespace) -> int:
     return run(arguments.config, child=arguments.child, spare=arguments.spare, hand_over=arguments.hand_over)
 
 
+def _join(arguments: argparse.Namespace) -> int:
+    from drivers.join.boot import CMDLINE
+    from drivers.join.client import FOLDER, Machine, main
+
+    return main(Machine(cmdline=arguments.cmdline or CMDLINE, folder=arguments.out or FOLDER))
+
+
+def _netboot(arguments: argparse.Namespace) -> int:
+    from drivers.config import load_config
+    from drivers.netboot.service import run
+
+    return run(load_config(arguments.config))
+
+
 # -- what a person does ------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +209,10 @@ def _init(arguments: argparse.Namespace) -> int:
 
     if arguments.seed_records:
         return _seed(arguments)
+    if arguments.first:
+        from drivers.first_server import run
+
+        return run(arguments)
     missing = [f"--{name}" for name in ("inventory", "catalog", "out") if getattr(arguments, name) is None]
     if missing:
         raise InputError([f"rack init: {' '.join(missing)} missing; needed: --inventory FILE --catalog FILE --out DIR"])
@@ -171,7 +230,7 @@ def _init(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         first=NodeId(arguments.node) if arguments.node else NO_NODE,
         ceph=ceph,
-        settings={"address": {"interface": arguments.interface}},
+        settings={"address": {"interface": arguments.interface or "eth0"}},
         renew=arguments.renew,
     )
     print(told(plan, prepare(plan)))
@@ -211,12 +270,23 @@ def _status(arguments: argparse.Namespace) -> int:
         time.sleep(WATCH_S)
 
 
+def _scan(arguments: argparse.Namespace) -> int:
+    from drivers.scan_command import scan
+
+    return scan(arguments)
+
+
 def _wish(arguments: argparse.Namespace) -> int:
     from drivers.access import load_access
     from drivers.operate import Wish, carry_out
 
     access = load_access(arguments.config)
-    done = carry_out(access, Wish(arguments.wish), NodeId(arguments.node), arguments.wait * 1000, print)
+    wish, node, wait_ms = Wish(arguments.wish), NodeId(arguments.node), arguments.wait * 1000
+    done = carry_out(access, wish, node, wait_ms, print)
+    if done and wish is Wish.RETIRE:
+        from drivers.retire import finish
+
+        done = finish(access, node, wait_ms, print)
     return 0 if done or not arguments.wait else 1
 
 

@@ -1,6 +1,5 @@
 """A node's configuration, ``node.toml``, and the inventory of the rack it names, ``inventory.toml``."""
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,14 +7,19 @@ from typing import Annotated, Literal
 import msgspec
 
 from core.errors import InputError
-from core.ids import DomainId, NodeId, RackId
+from core.ids import NodeId
 from core.journal import Opening
-from core.specs import NodeSpec, Timing
+from core.specs import Timing
+from drivers.inventory import BmcTable as BmcTable  # here and below: names that are part of this module as well
+from drivers.inventory import Inventory, Machines, read_inventory
+from drivers.inventory import Machine as Machine
+from drivers.inventory import load_inventory as load_inventory
+from drivers.networks import Port as Port
+from drivers.roster import restored
 from formats.catalog import Catalog, load_catalog
 from formats.load import MS_MAX, Name, PositiveMs, build, keys_of, read_toml
 from formats.problems import Problems, nearest, one_of, text_table
 
-Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
@@ -28,8 +32,12 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ZooKeeperTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[zookeeper]``: this node's server. Its ports are the same on every node; ``java``: more options for its JVM."""
+    """``[zookeeper]``: this node's server. Its ports are the same on every node; ``java``: more options for its JVM.
 
+    ``server``: whether this node may run one.
+    """
+
+    server: bool = True
     client_port: Port = 2281
     quorum_port: Port = 2888
     election_port: Port = 3888
@@ -57,53 +65,26 @@ class AddressTable(msgspec.Struct, frozen=True, kw_only=True):
     prefix: Annotated[int, msgspec.Meta(ge=1, le=128)] = 32
 
 
-class BmcTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[node.bmc]`` of the inventory. ``password_file``: owner-only, one line. ``none``: its power has no switch.
+class NetbootTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[netboot]``: how this node boots other machines. No table: it boots none.
 
-    ``port``: 623 for IPMI and 443 for Redfish unless given. The rest is for Redfish: ``system``, the Id or UUID of the
-    machine where a BMC serves several; ``ca``, what its certificate must be signed by (none: any is taken); ``tls``.
+    ``images``: the folder with a folder for each image, by its id; ``image``: the one to boot where nothing else is
+    said (default: what this node booted); ``key``: what images are signed with (default: ``images.pub`` in ``images``).
+    ``ca``: the authority's folder.
+    ``mode``: "proxy" where another DHCP server lends the addresses. ``mbit_max``: bandwidth of all transfers together,
+    ``streams_max``: machines that load an image at once; the others wait for their turn.
     """
 
-    driver: Literal["ipmi", "redfish", "none"] = "none"
-    address: str = ""
-    port: Port | None = None
-    user: str = "admin"
-    password_file: Path | None = None
-    system: str = ""
-    ca: Path | None = None
-    tls: bool = True
-
-
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """One ``[[node]]`` of the inventory. ``number`` is its ZooKeeper server id."""
-
-    id: Name
-    number: Annotated[int, msgspec.Meta(ge=1, le=255)]
-    address: str
-    rack: Name = "r1"
-    power_domain: Name = "p1"
-    weight: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
-    cores: Annotated[int, msgspec.Meta(ge=1, le=4_096)] = 8
-    memory_gib: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 16
-    bmc: BmcTable = BmcTable()
-
-    @property
-    def spec(self) -> NodeSpec:
-        """What the core knows of it."""
-        return NodeSpec(
-            id=NodeId(self.id),
-            rack=RackId(self.rack),
-            power_domain=DomainId(self.power_domain),
-            weight=self.weight,
-            cores=self.cores,
-            memory_bytes=self.memory_gib << 30,
-        )
-
-
-class InventoryTables(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole inventory file."""
-
-    node: tuple[Machine, ...]
+    interface: str
+    images: Path
+    ca: Path
+    image: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{16})?$")] = ""
+    key: Path | None = None
+    http_port: Port = 8080
+    join_port: Port = 8443
+    mode: Literal["dhcp", "proxy"] = "dhcp"
+    mbit_max: Size = 900
+    streams_max: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 8
 
 
 class NodeTables(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +104,7 @@ class NodeTables(msgspec.Struct, frozen=True, kw_only=True):
     zookeeper: ZooKeeperTable = ZooKeeperTable()
     ceph: CephTable | None = None
     address: AddressTable = AddressTable()
+    netboot: NetbootTable | None = None
     timing: dict[str, object] = {}
     workload: Literal["process", "systemd"] = "process"
     heartbeat_key: Path | None = None
@@ -136,13 +118,17 @@ class NodeTables(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's configuration with everything it names read in; ``file`` is where it was read."""
+    """A node's configuration with everything it names read in; ``file`` is where it was read.
+
+    ``machines``: those of ``inventory`` and those that were found (``drivers.roster``), the same object for everybody.
+    """
 
     file: Path
     tables: NodeTables
     timing: Timing
     catalog: Catalog
-    machines: dict[NodeId, Machine]
+    machines: Machines
+    inventory: Inventory = Inventory(machines={})
 
     @property
     def node(self) -> NodeId:
@@ -156,12 +142,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def opening(self) -> Opening:
-        """What this node's machine is made from."""
+        """What this node's machine is made from. Machines that were found are no part of it: it knows their records."""
+        listed, boot = self.inventory.machines or self.machines, self.inventory.boot
         return Opening(
-            node=self.me.spec,
+            node=msgspec.structs.replace(self.me.spec, voter=self.tables.zookeeper.server),
             timing=self.timing,
             services=self.catalog.specs,
-            inventory=tuple(machine.spec for _, machine in sorted(self.machines.items())),
+            inventory=tuple(machine.spec for _, machine in sorted(listed.items())),
+            networks=tuple(network.name for network in self.inventory.networks),
+            taken=boot.forbidden() if boot is not None else (),
         )
 
 
@@ -187,10 +176,12 @@ def complete(path: Path, tables: NodeTables) -> Config:
     """
     problems = Problems(str(path))
     tables = _absolute(tables, path.absolute().parent)
-    machines: dict[NodeId, Machine] = {}
+    inventory: Inventory | None = None
     catalog: Catalog | None = None
+    machines = Machines({})
     try:
-        machines = load_inventory(tables.inventory)
+        inventory = read_inventory(tables.inventory)
+        machines = Machines(restored(inventory, NodeId(tables.node), tables.state_dir, tables.inventory.parent))
         if NodeId(tables.node) not in machines:
             allowed = f"not in {tables.inventory}; allowed: {one_of(machines)}"
             problems.add("node", tables.node, allowed, machines)
@@ -203,42 +194,10 @@ def complete(path: Path, tables: NodeTables) -> Config:
         problems.take(error)
     problems.check()
     assert catalog is not None
-    return Config(file=path.absolute(), tables=tables, timing=timing, catalog=catalog, machines=machines)
-
-
-def load_inventory(path: Path) -> dict[NodeId, Machine]:
-    """Read an inventory.
-
-    Raises: InputError with every problem of the file.
-    """
-    problems = Problems(str(path))
-    tables = build(read_toml(path, "an inventory file"), InventoryTables, problems)
-    problems.check()
-    assert tables is not None
-    first: dict[str, str] = {}
-    for index, machine in enumerate(tables.node):
-        key = f"node[{index}]"
-        for what, value in (("id", machine.id), ("number", machine.number), ("address", machine.address)):
-            used = first.setdefault(f"{what} {value}", f"{key}.{what}")
-            if used != f"{key}.{what}":
-                problems.add(f"{key}.{what}", value, f"this {what} is used twice; first as {used}")
-        _check_address(machine.address, f"{key}.address", problems)
-        if machine.bmc.driver != "none":
-            _check_address(machine.bmc.address, f"{key}.bmc.address", problems)
-            if machine.bmc.password_file is None:
-                problems.say(f"{key}.bmc.password_file is missing; needed: a file with the BMC's password")
-    if not tables.node:
-        problems.say("node is missing; needed: at least one [[node]]")
-    problems.check()
-    base = path.absolute().parent
-    return {NodeId(machine.id): _absolute_bmc(machine, base) for machine in tables.node}
-
-
-def _check_address(value: str, key: str, problems: Problems) -> None:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        problems.add(key, value, 'allowed: an IP address such as "10.40.0.1"')
+    assert inventory is not None
+    return Config(
+        file=path.absolute(), tables=tables, timing=timing, catalog=catalog, machines=machines, inventory=inventory
+    )
 
 
 def _timing(changes: Mapping[str, object], problems: Problems) -> Timing:
@@ -261,15 +220,12 @@ def _absolute(tables: NodeTables, base: Path) -> NodeTables:
         found["heartbeat_key"] = base / tables.heartbeat_key
     if tables.tls is not None:
         found["tls"] = Tls(ca=base / tables.tls.ca, cert=base / tables.tls.cert, key=base / tables.tls.key)
+    if (netboot := tables.netboot) is not None:
+        key = base / (netboot.key or netboot.images / "images.pub")
+        found["netboot"] = msgspec.structs.replace(netboot, images=base / netboot.images, ca=base / netboot.ca, key=key)
     if tables.ceph is not None:
         ring = tables.ceph.keyring
         found["ceph"] = msgspec.structs.replace(
             tables.ceph, conf=base / tables.ceph.conf, keyring=base / ring if ring is not None else None
         )
     return msgspec.structs.replace(tables, **found)
-
-
-def _absolute_bmc(machine: Machine, base: Path) -> Machine:
-    bmc = machine.bmc
-    found = {name: base / path for name in ("password_file", "ca") if (path := getattr(bmc, name)) is not None}
-    return msgspec.structs.replace(machine, bmc=msgspec.structs.replace(bmc, **found))

@@ -7,13 +7,15 @@ missing and makes no key anew; copies of inventory, catalog and BMC passwords fo
 
 import secrets
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from core.errors import InputError
 from core.ids import NO_NODE, NodeId
-from drivers.ca import CERT_DAYS, OPERATOR, Authority, Pair, write_public, write_secret
-from drivers.config import Machine, load_inventory
+from drivers.ca import CERT_DAYS, OPERATOR, REVOKED_FILE, Authority, Pair, write_public, write_secret
+from drivers.inventory import Inventory, Machine, read_inventory
+from drivers.node_file import METRICS_PORT, NODE_FILE, node_text
 from drivers.toml_text import toml_text
 from drivers.zookeeper_server import FIRST_SERVER
 from formats.catalog import Catalog, check_fit, load_catalog
@@ -23,7 +25,6 @@ RESERVED = (OPERATOR, "rack-ca")
 STATE_DIR = Path("/var/lib/moxie")
 RUN_DIR = Path("/run/moxie")
 PASSWORD_BYTES_MAX = 256
-METRICS_PORT = 9464
 
 
 class CephAccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,12 +65,18 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Inputs(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of a plan, read and checked."""
+    """The files of a plan, read and checked. ``accesses``: passwords by management network and name of the access."""
 
-    machines: dict[NodeId, Machine]
+    inventory: Inventory
     catalog: Catalog
     passwords: dict[NodeId, bytes]
+    accesses: dict[tuple[str, str], bytes]
     first: NodeId
+
+    @property
+    def machines(self) -> dict[NodeId, Machine]:
+        """The nodes of the inventory."""
+        return self.inventory.machines
 
 
 def prepare(plan: Plan) -> Made:
@@ -80,6 +87,8 @@ def prepare(plan: Plan) -> Made:
     inputs = _inputs(plan)
     authority = Authority(plan.out / "ca")
     authority_is_new = authority.make()
+    if authority_is_new:  # certificates of an older authority name no list, and a server that has one would refuse them
+        write_public(plan.out / "ca" / REVOKED_FILE, authority.revoke((), number=1))
     key = plan.out / "ca" / "heartbeat.key"
     if not key.exists():
         write_secret(key, secrets.token_hex(32).encode() + b"\n")
@@ -119,27 +128,28 @@ def operator_file(out: Path) -> Path:
 
 def _inputs(plan: Plan) -> _Inputs:
     problems = Problems("rack init")
-    machines: dict[NodeId, Machine] = {}
+    inventory = Inventory(machines={})
     catalog: Catalog | None = None
     try:
-        machines = load_inventory(plan.inventory)
+        inventory = read_inventory(plan.inventory)
     except InputError as error:
         problems.take(error)
     try:
         catalog = load_catalog(plan.catalog)
     except InputError as error:
         problems.take(error)
+    machines = inventory.machines
     first = plan.first or min(machines, key=lambda node: machines[node].number, default=NO_NODE)
     if machines and first not in machines:
         problems.add("--node", first, f"no such node; allowed: {one_of(machines)}", machines)
     _check_machines(plan, machines, problems)
     if catalog is not None and machines:
         _check_catalog(plan, catalog, machines, problems)
-    passwords = _passwords(machines, problems)
+    passwords, accesses = _passwords(machines, problems), _access_passwords(inventory, problems)
     first = _begun_on(plan, first, problems)
     problems.check()
     assert catalog is not None
-    return _Inputs(machines=machines, catalog=catalog, passwords=passwords, first=first)
+    return _Inputs(inventory=inventory, catalog=catalog, passwords=passwords, accesses=accesses, first=first)
 
 
 def _check_machines(plan: Plan, machines: dict[NodeId, Machine], problems: Problems) -> None:
@@ -171,17 +181,31 @@ def _passwords(machines: dict[NodeId, Machine], problems: Problems) -> dict[Node
         path = machine.bmc.password_file
         if machine.bmc.driver == "none" or path is None:
             continue
-        try:
-            data = path.read_bytes() if path.stat().st_size <= PASSWORD_BYTES_MAX else b"\n\n"
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            problems.say(f"{path}: cannot be read ({str(reason).lower()}); needed: the password of the BMC of {node}")
-            continue
-        line = data.strip()
-        if not line or b"\n" in line or b"\0" in line:
-            problems.say(f"{path}: is not one line; needed: the password of the BMC of {node} and nothing else")
-        found[node] = line + b"\n"
+        found[node] = _one_line(path, f"the BMC of {node}", problems)
     return found
+
+
+def _access_passwords(inventory: Inventory, problems: Problems) -> dict[tuple[str, str], bytes]:
+    """The passwords that the BMCs of the management networks are tried with."""
+    return {
+        (network.name, access.name): _one_line(access.password_file, f"the BMCs of {network.name}", problems)
+        for network in inventory.networks
+        for access in network.access
+    }
+
+
+def _one_line(path: Path, of: str, problems: Problems) -> bytes:
+    """Read a password: one line of text; what is wrong with it is noted."""
+    try:
+        data = path.read_bytes() if path.stat().st_size <= PASSWORD_BYTES_MAX else b"\n\n"
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        problems.say(f"{path}: cannot be read ({str(reason).lower()}); needed: the password of {of}")
+        return b""
+    line = data.strip()
+    if not line or b"\n" in line or b"\0" in line:
+        problems.say(f"{path}: is not one line; needed: the password of {of} and nothing else")
+    return line + b"\n"
 
 
 def _begun_on(plan: Plan, first: NodeId, problems: Problems) -> NodeId:
@@ -206,24 +230,12 @@ def _node_files(plan: Plan, inputs: _Inputs, machine: Machine) -> bool:
     _once(folder / "heartbeat.key", (plan.out / "ca" / "heartbeat.key").read_bytes())
     if node == inputs.first:
         _once(folder / FIRST_SERVER, f"the rack's ensemble begins with the server of {node}\n".encode())
-    file = folder / "node.toml"
+    if (revoked := plan.out / "ca" / REVOKED_FILE).exists() and not (folder / "tls" / REVOKED_FILE).exists():
+        write_public(folder / "tls" / REVOKED_FILE, revoked.read_bytes())  # from then on the node keeps its own
+    file = folder / NODE_FILE
     if file.exists():
         return False
-    marks = {"{node}": machine.id, "{address}": machine.address}
-    tables: dict[str, object] = {
-        "node": machine.id,
-        "inventory": "inventory.toml",
-        "catalog": "catalog.toml",
-        "state_dir": plan.state_dir,
-        "run_dir": plan.run_dir,
-        "heartbeat_key": "heartbeat.key",
-        "metrics": "[{address}]:" + str(METRICS_PORT) if ":" in machine.address else "{address}:" + str(METRICS_PORT),
-        "tls": {"ca": "tls/ca.pem", "cert": "tls/node.pem", "key": "tls/node.key"},
-        **_ceph(plan),
-        **plan.settings,
-    }
-    head = "# What the supervisor of this node starts from; every key is explained in docs/drivers/rack.md.\n"
-    write_public(file, (head + toml_text(_filled(tables, marks))).encode())
+    write_public(file, node_text(machine, plan.state_dir, plan.run_dir, {**_ceph(plan), **plan.settings}))
     return True
 
 
@@ -255,7 +267,7 @@ def _shared_files(plan: Plan, inputs: _Inputs, folder: Path) -> None:
     _follow(folder / "catalog.toml", plan.catalog.read_bytes())
     tables = []
     for node, machine in inputs.machines.items():
-        table = msgspec.to_builtins(machine, builtin_types=(Path,), enc_hook=str)
+        table = _plain(machine)
         if node in inputs.passwords:
             _follow(folder / "bmc" / node, inputs.passwords[node], secret=True)
             table["bmc"]["password_file"] = f"bmc/{node}"
@@ -263,7 +275,29 @@ def _shared_files(plan: Plan, inputs: _Inputs, folder: Path) -> None:
             table["bmc"].pop("password_file")
         tables.append(table)
     head = f"# Written by 'rack init' from {plan.inventory.name}; change that one and run it again.\n"
-    _follow(folder / "inventory.toml", (head + toml_text({"node": tables})).encode())
+    file: dict[str, object] = {"node": tables, "network": _network_files(inputs, folder)}
+    if inputs.inventory.boot is not None:
+        file["boot"] = _plain(inputs.inventory.boot)
+    _follow(folder / "inventory.toml", (head + toml_text(file)).encode())
+
+
+def _network_files(inputs: _Inputs, folder: Path) -> list[dict[str, Any]]:
+    """The tables of the management networks, with the passwords that their BMCs are tried with written beside."""
+    tables = []
+    for network in inputs.inventory.networks:
+        table = _plain(network)
+        for access, shown in zip(network.access, table["access"], strict=True):
+            file = f"bmc/{network.name}/{access.name}"
+            _follow(folder / file, inputs.accesses[network.name, access.name], secret=True)
+            shown["password_file"] = file
+        tables.append(table)
+    return tables
+
+
+def _plain(struct: msgspec.Struct) -> dict[str, Any]:
+    """A table as TOML has it; what is not set is left out."""
+    found: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=(Path,), enc_hook=str)
+    return found
 
 
 def _metrics_port(plan: Plan) -> int:
@@ -278,28 +312,6 @@ def _ceph(plan: Plan) -> dict[str, object]:
     conf, ring = plan.ceph.conf.absolute(), plan.ceph.keyring
     keyring = ring.absolute() if ring is not None else None
     return {"ceph": {"conf": conf, "user": plan.ceph.user, "keyring": keyring, "pool": plan.ceph.pool}}
-
-
-def _filled(value: object, marks: dict[str, str]) -> dict[str, object]:
-    """The tables with the marks filled in everywhere."""
-
-    def fill(one: object) -> object:
-        match one:
-            case str() | Path():
-                text = str(one)
-                for mark, meaning in marks.items():
-                    text = text.replace(mark, meaning)
-                return text
-            case dict():
-                return {name: fill(inner) for name, inner in one.items()}
-            case list() | tuple():
-                return [fill(inner) for inner in one]
-            case _:
-                return one
-
-    filled = fill(value)
-    assert isinstance(filled, dict)
-    return filled
 
 
 def _once(path: Path, data: bytes) -> None:

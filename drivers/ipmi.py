@@ -107,6 +107,11 @@ class _Chassis:
         with _translated("setting the boot device", self._limit):
             self._command.set_bootdev("network", persist=False)
 
+    def identity(self) -> str:
+        with _translated("reading the identity", self._limit):
+            # Get System GUID, IPMI 2.0 section 22.14.
+            return _data(self._command.raw_command(netfn=6, command=0x37), "reading the identity")[:16].hex()
+
     def _ask(self, doing: str, command: int, *data: int) -> bytes:
         with _translated(doing, self._limit):
             return _data(self._command.raw_command(netfn=0, command=command, data=data), doing)

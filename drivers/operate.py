@@ -12,7 +12,7 @@ import msgspec
 
 from core.errors import InputError
 from core.ids import NodeId
-from core.records import AnyRecord, Change, Lifecycle, NodeRecord, node_path
+from core.records import MACHINES, AnyRecord, Change, Lifecycle, NodeRecord, node_path
 from drivers.access import Access
 from drivers.clock import now_ms
 from formats.problems import nearest, one_of
@@ -120,12 +120,20 @@ def carry_out(access: Access, wish: Wish, node: NodeId, wait_ms: int, say: Calla
     """
     from drivers.zookeeper_operator import Operator, Unreachable  # the rule above needs no library
 
-    if node not in access.config.machines:
-        known = access.config.machines
-        raise InputError([f"rack {wish} {node}: no such node; allowed: {one_of(known)}{nearest(node, known)}"])
+    known = access.config.machines
+    unknown = f"rack {wish} {node}: no such node; allowed: "
+    if node not in known and not access.config.inventory.networks:
+        raise InputError([f"{unknown}{one_of(known)}{nearest(node, known)}"])
     try:
         with Operator(access.config) as operator:
+            if node not in known:
+                access.learn(operator.below(MACHINES))
+            if node not in known:
+                raise InputError([f"{unknown}{one_of(known)}{nearest(node, known)}"])
             return operate(operator, wish, node, wait_ms, say)
     except Unreachable as error:
+        if node not in known:
+            more = "; machines that were found later are not known while the ensemble cannot be reached"
+            raise InputError([f"{unknown}{one_of(known)}{nearest(node, known)}{more}"]) from None
         remedy = "'rack status' says which servers answer"
         raise InputError([f"the ensemble cannot be reached ({error}); {remedy}"]) from None

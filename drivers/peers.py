@@ -96,7 +96,6 @@ class Peers:
     def __init__(self, config: Config) -> None:
         """Read the key. Raises: OSError if its file cannot be read."""
         self._machines = config.machines
-        self._by_number = {machine.number: node for node, machine in config.machines.items()}
         self._me = config.me
         self._port = config.tables.heartbeat_port
         self._suspect_ms = config.timing.suspect_ms
@@ -194,7 +193,7 @@ class Peers:
             datagram = read(packet, self._key)
             if datagram is None or datagram.receiver != self._me.number:
                 continue
-            node = self._by_number.get(datagram.sender)
+            node = self._machines.by_number(datagram.sender)
             if node is not None and datagram.kind == BEAT:
                 self._on_beat(node, datagram)
             elif node is not None and datagram.kind == SUBSCRIBE:
@@ -251,7 +250,9 @@ class Peers:
                 self._send(udp, node, SUBSCRIBE, ear.nonce)
 
     def _send(self, udp: socket.socket, node: NodeId, kind: int, nonce: bytes) -> None:
-        machine = self._machines[node]
+        machine = self._machines.get(node)
+        if machine is None:
+            return  # it was taken out of the rack meanwhile
         self._count += 1
         datagram = Datagram(kind, self._me.number, machine.number, self._boot, nonce, self._count)
         try:

@@ -6,15 +6,19 @@ the library does; silence is never "off", and an order is sent neither after its
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from core import effects as fx
-from core.events import OpFailed, OpSucceeded, PowerSeen
+from core.events import ConsoleSeen, OpFailed, OpSucceeded, PowerSeen, Result, Scanned
 from core.ids import NodeId
 from core.ports import Emit, PowerEffect
 from drivers.bmc import REASONS, Bmc, BmcFailure, Limit, order, read
 from drivers.calls import CallCounts, Calls
-from drivers.config import Machine
+from drivers.config import BmcTable, Machine
+
+if TYPE_CHECKING:  # both are loaded only where they are used
+    from drivers.console import Consoles
+    from drivers.scan import Scans
 
 GRACE_MS = 100
 """How long before the limit of its question a call gives up by itself, so that its own words are the answer."""
@@ -27,7 +31,8 @@ class Power:
     """The BMCs of ``machines``.
 
     ``on_off`` is called with a node that a reading has just proved off, after the answer and in a thread of this port;
-    it must be quick. ``bmc_of`` makes the driver of one machine, None where it has no BMC.
+    it must be quick. ``bmc_of`` makes the driver of one machine, None where it has no BMC. ``scans`` and ``consoles``:
+    how others are found, and what machines wrote; without them, both fail.
     """
 
     def __init__(
@@ -36,36 +41,98 @@ class Power:
         now_ms: Callable[[], int],
         on_off: Callable[[NodeId], None] | None = None,
         bmc_of: Callable[[Machine], Bmc | None] | None = None,
+        scans: "Scans | None" = None,
+        consoles: "Consoles | None" = None,
     ) -> None:
         self._machines = machines
         self._now_ms = now_ms
         self._on_off = on_off
         self._bmc_of = bmc_of if bmc_of is not None else open_bmc
-        self._bmcs: dict[NodeId, Bmc | None] = {}
+        self._scans = scans
+        self._consoles = consoles
+        self._bmcs: dict[NodeId, tuple[BmcTable, Bmc | None]] = {}
         self._generations: dict[NodeId, int] = {}
         self._lock = threading.Lock()
         self._calls = Calls(now_ms)
+        self._errands = Calls(now_ms)  # of their own: no look and no console keeps a power call waiting
 
     def submit(self, effect: PowerEffect, emit: Emit) -> None:
         """Begin one request; its answer comes through ``emit``, from another thread or at once."""
-        match effect:
-            case fx.Scan() | fx.ReadConsole():
-                emit(OpFailed(at_ms=self._now_ms(), op=effect.op, reason="unavailable"))
-                return
-            case fx.ReadPower():
-                limit_at_ms = self._now_ms() + effect.ms_max
-            case fx.PowerOrder():
-                limit_at_ms = effect.deadline_ms
-            case _:
-                assert_never(effect)
         answer = _Answer(effect, emit, self._now_ms)
         try:
-            bmc = self._bmc(effect.node)
-            if isinstance(effect, fx.PowerOrder):
-                self._date(effect, answer)
+            match effect:
+                case fx.ReadPower():
+                    self._begin_call(effect, answer, self._now_ms() + effect.ms_max)
+                case fx.PowerOrder():
+                    self._watch_console(effect)
+                    self._begin_call(effect, answer, effect.deadline_ms)
+                case fx.Scan():
+                    self._begin_scan(effect, answer)
+                case fx.ReadConsole():
+                    self._begin_reading(effect, answer)
+                case _:
+                    assert_never(effect)
         except BmcFailure as failure:
             answer.fail(failure)
-            return
+
+    def seen_up(self, node: NodeId) -> None:
+        """A node has joined: what it writes on its console from now on is nobody's business."""
+        if self._consoles is not None:
+            self._consoles.end(node)
+
+    def close(self) -> None:
+        """End what watches consoles."""
+        if self._consoles is not None:
+            self._consoles.close()
+
+    # -- finding, and consoles -----------------------------------------------------------------------------------------
+
+    def _begin_scan(self, effect: fx.Scan, answer: "_Answer") -> None:
+        scans, limit_at_ms = self._scans, self._now_ms() + effect.ms_max
+        network = scans.network(effect.network) if scans is not None else None
+        if scans is None or network is None:
+            raise BmcFailure("unreachable", f"no [[network]] of the inventory is called {effect.network}")
+
+        def run() -> None:
+            try:
+                sightings = scans.look(network, limit_at_ms - GRACE_MS)
+                answer.succeed(Scanned(seen=tuple(one.seen for one in sightings if one.seen is not None)))
+            except OSError as error:
+                answer.fail(BmcFailure("unreachable", f"network {network.name} cannot be looked at: {error}"))
+
+        self._begin_errand(f"scan {effect.network}", limit_at_ms, run, answer)
+
+    def _watch_console(self, order: fx.PowerOrder) -> None:
+        machine = self._machines.get(order.node)
+        if self._consoles is not None and machine is not None and order.action != "off":
+            self._consoles.begin(order.node, machine.bmc)
+
+    def _begin_reading(self, effect: fx.ReadConsole, answer: "_Answer") -> None:
+        consoles, machine, limit_at_ms = self._consoles, self._machines.get(effect.node), self._now_ms() + effect.ms_max
+        if consoles is None or machine is None:
+            raise BmcFailure("unreachable", f"nobody watches the console of {effect.node}")
+
+        def run() -> None:
+            try:
+                answer.succeed(ConsoleSeen(tail=consoles.tail(effect.node, machine.bmc, limit_at_ms - GRACE_MS)))
+            except BmcFailure as failure:
+                answer.fail(failure)
+
+        self._begin_errand(f"console {effect.node}", limit_at_ms, run, answer)
+
+    def _begin_errand(self, key: str, limit_at_ms: int, run: Callable[[], None], answer: "_Answer") -> None:
+        def give_up() -> None:
+            answer.fail(BmcFailure("silent", f"{key}: not done within its limit"))
+
+        if not self._errands.begin(key, limit_at_ms, run, give_up):
+            raise BmcFailure("unreachable", f"{key}: too many wait already")
+
+    # -- power ---------------------------------------------------------------------------------------------------------
+
+    def _begin_call(self, effect: fx.ReadPower | fx.PowerOrder, answer: "_Answer", limit_at_ms: int) -> None:
+        bmc = self._bmc(effect.node)
+        if isinstance(effect, fx.PowerOrder):
+            self._date(effect, answer)
 
         def run() -> None:
             self._ask(effect, bmc, answer, limit_at_ms)
@@ -74,21 +141,30 @@ class Power:
             answer.fail(BmcFailure("silent", f"the BMC of {effect.node} gave no answer within the limit"))
 
         if not self._calls.begin(effect.node, limit_at_ms, run, give_up):
-            answer.fail(BmcFailure("unreachable", f"too many questions wait for the BMC of {effect.node}"))
+            raise BmcFailure("unreachable", f"too many questions wait for the BMC of {effect.node}")
 
     def counts(self) -> CallCounts:
         """Return how many calls wait, run, and run on beyond their limit."""
-        return self._calls.counts()
+        calls, errands = self._calls.counts(), self._errands.counts()
+        return CallCounts(
+            waiting=calls.waiting + errands.waiting,
+            running=calls.running + errands.running,
+            slow=calls.slow + errands.slow,
+        )
 
     def _bmc(self, node: NodeId) -> Bmc:
-        """Return the driver of a node's BMC, made at its first use. Raises: BmcFailure where there is none."""
+        """Return the driver of a node's BMC, made at its first use and when its entry has changed.
+
+        Raises: BmcFailure where there is none.
+        """
         with self._lock:
-            if node not in self._bmcs:
-                machine = self._machines.get(node)
-                if machine is None:
-                    raise BmcFailure("unreachable", f"{node} is not in the inventory")
-                self._bmcs[node] = self._bmc_of(machine)
-            bmc = self._bmcs[node]
+            machine = self._machines.get(node)
+            if machine is None:
+                raise BmcFailure("unreachable", f"{node} is not in the inventory")
+            table, bmc = self._bmcs.get(node, (None, None))
+            if table != machine.bmc:
+                bmc = self._bmc_of(machine)
+                self._bmcs[node] = machine.bmc, bmc
         if bmc is None:
             raise BmcFailure("unreachable", f"{node} has no BMC in the inventory")
         return bmc
@@ -120,7 +196,7 @@ class Power:
                     proved_off = not on
                 case fx.PowerOrder():
                     on = order(bmc, effect.action, limit, lambda: self._date(effect, answer), seen_off)
-            answer.succeed(on)
+            answer.succeed(PowerSeen(on=on))
         except BmcFailure as failure:
             answer.fail(failure)
         if proved_off and self._on_off is not None:
@@ -130,16 +206,16 @@ class Power:
 class _Answer:
     """The one answer to one effect; whoever comes first decides it."""
 
-    def __init__(self, effect: fx.ReadPower | fx.PowerOrder, emit: Emit, now_ms: Callable[[], int]) -> None:
+    def __init__(self, effect: PowerEffect, emit: Emit, now_ms: Callable[[], int]) -> None:
         self._op = effect.op
         self._emit = emit
         self._now_ms = now_ms
         self._lock = threading.Lock()
         self.given = False
 
-    def succeed(self, on: bool) -> None:
+    def succeed(self, result: Result) -> None:
         if self._first():
-            self._emit(OpSucceeded(at_ms=self._now_ms(), op=self._op, result=PowerSeen(on=on)))
+            self._emit(OpSucceeded(at_ms=self._now_ms(), op=self._op, result=result))
 
     def fail(self, failure: BmcFailure) -> None:
         if self._first():
@@ -155,14 +231,19 @@ class _Answer:
 
 def open_bmc(machine: Machine) -> Bmc | None:
     """Make the driver that a machine's inventory entry names; None for ``none``. Loads its module only now."""
-    match machine.bmc.driver:
+    return open_table(machine.bmc)
+
+
+def open_table(table: BmcTable) -> Bmc | None:
+    """Make the driver of a BMC; None for ``none``. Loads its module only now."""
+    match table.driver:
         case "ipmi":
             from drivers.ipmi import Ipmi
 
-            return Ipmi(machine.bmc)
+            return Ipmi(table)
         case "redfish":
             from drivers.redfish import Redfish
 
-            return Redfish(machine.bmc)
+            return Redfish(table)
         case "none":
             return None

@@ -10,18 +10,22 @@ from core.records import (
     CLUSTER,
     DOMAINS,
     ENSEMBLE,
+    MACHINES,
     MEMBERS,
     NODES,
     POWER,
+    UPGRADE,
     Change,
     ClusterRecord,
     DomainRecord,
     EnsembleRecord,
     LeaseRecord,
+    MachineRecord,
     MemberRecord,
     NodeRecord,
     PowerRecord,
     TermRecord,
+    UpgradeRecord,
     lease_path,
     term_path,
 )
@@ -50,7 +54,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RackState(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a rack: ``at`` as a time of day, everything else by node or by path."""
+    """One look at a rack: ``at`` as a time of day, everything else by node or by path.
+
+    ``problems``: machines that were found and cannot be taken for what their records say, one sentence each.
+    """
 
     at: str
     nodes: tuple[NodeId, ...]
@@ -58,6 +65,7 @@ class RackState(msgspec.Struct, frozen=True, kw_only=True):
     records: Mapping[str, Change]
     agents: Mapping[NodeId, Heard]
     servers: Mapping[NodeId, Server]
+    problems: tuple[str, ...] = ()
 
     def record(self, path: str, kind: type[R]) -> R | None:
         """The record at a path if it is there and of that kind."""
@@ -92,6 +100,16 @@ class RackState(msgspec.Struct, frozen=True, kw_only=True):
         paths = (path for path in sorted(self.records) if path.startswith(DOMAINS + "/"))
         pairs = ((path[len(DOMAINS) + 1 :], self.record(path, DomainRecord)) for path in paths)
         return {domain: record for domain, record in pairs if record is not None}
+
+    @property
+    def machines(self) -> tuple[MachineRecord, ...]:
+        """The machines that were found, in order of their BMCs."""
+        return tuple(sorted(self.below(MACHINES, MachineRecord), key=lambda one: (one.number or 1 << 20, one.bmc)))
+
+    @property
+    def upgrade(self) -> UpgradeRecord | None:
+        """The change of image that was begun last."""
+        return self.record(UPGRADE, UpgradeRecord)
 
     @property
     def cluster(self) -> ClusterRecord | None:

@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -118,6 +119,12 @@ class _System:
     def boot_from_network(self) -> None:
         boot = {"BootSourceOverrideTarget": "Pxe", "BootSourceOverrideEnabled": "Once"}
         self._web.send("PATCH", self.path, {"Boot": boot}, tag=str(self.resource.get("@odata.etag", "")))
+
+    def identity(self) -> str:
+        try:
+            return UUID(str((self.resource or self._web.get(self.path)).get("UUID", ""))).hex
+        except ValueError:
+            return ""
 
 
 def survey(machine: Machine, limit_ms: int, uuid_wanted: str = "") -> Survey:

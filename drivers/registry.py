@@ -23,8 +23,14 @@ def with_addresses(config: Config) -> bool:
 
 
 def with_bmc(kind: str) -> Callable[[Config], bool]:
-    """A node of the inventory is switched by this kind of BMC."""
-    return lambda config: any(machine.bmc.driver == kind for machine in config.machines.values())
+    """A node is switched by this kind of BMC, or such BMCs are looked for."""
+
+    def wanted(config: Config) -> bool:
+        kinds = {machine.bmc.driver for machine in config.machines.values()}
+        kinds |= {access.driver for network in config.inventory.networks for access in network.access}
+        return kind in kinds
+
+    return wanted
 
 
 def runs(kind: str) -> Callable[[Config], bool]:

@@ -31,6 +31,11 @@ def ensemble_size(nodes: int) -> int:
     return next(size for size in ENSEMBLE_SIZES if size <= max(nodes, 1))
 
 
+def ensemble_goal(config: Config) -> int:
+    """How many voters this rack is to grow to: the most, where machines that nobody listed are found and join."""
+    return ENSEMBLE_SIZES[0] if config.inventory.networks else ensemble_size(len(config.machines))
+
+
 def seed(operator: Writer, config: Config) -> tuple[str, ...]:
     """Write what is missing and say what was done, one sentence each; again is harmless.
 
@@ -38,7 +43,7 @@ def seed(operator: Writer, config: Config) -> tuple[str, ...]:
     differs from the catalog's is set to the catalog's.
     """
     said = [f"made {path}" for path in operator.prepare()]
-    wanted: dict[str, AnyRecord] = {CLUSTER: ClusterRecord(ensemble_size=ensemble_size(len(config.machines)))}
+    wanted: dict[str, AnyRecord] = {CLUSTER: ClusterRecord(ensemble_size=ensemble_goal(config))}
     wanted |= {service_path(spec.name): ServiceRecord(spec=spec) for spec in config.catalog.specs}
     for path, record in wanted.items():
         change = operator.read(path)

@@ -18,6 +18,7 @@ from drivers.journal_file import segments
 from drivers.journal_place import FOLDER
 from drivers.rack_state import RackState
 from drivers.toml_text import toml_text
+from drivers.upgrade_rehearsal import files as rehearsal
 from drivers.zookeeper_session import Credential
 
 JOURNAL_BYTES_MAX = 64 << 20
@@ -35,8 +36,8 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]
 
 
-def take(access: Access, rack: RackState, out: Path) -> Taken:
-    """Write the snapshot into a new or empty folder.
+def take(access: Access, rack: RackState, out: Path, parallel: int = 1) -> Taken:
+    """Write the snapshot into a new or empty folder. ``parallel``: for the rehearsal of an upgrade in it.
 
     Raises: InputError if the folder is not empty or cannot be written.
     """
@@ -66,6 +67,8 @@ def take(access: Access, rack: RackState, out: Path) -> Taken:
     calibration = access.config.tables.state_dir / "calibration.toml"
     if calibration.is_file():
         put("calibration.toml", calibration.read_bytes())
+    for name, data in rehearsal(access.config, rack, parallel).items():
+        put(name, data)
     put("versions.json", _pretty(versions(rack)))
     put("README.md", _readme(rack, [*files, "README.md"], missing).encode())
     return Taken(files=tuple(files), missing=tuple(missing))
@@ -78,6 +81,7 @@ def secrets_of(config: Config) -> tuple[bytes, ...]:
     paths += [tables.tls.key] if tables.tls is not None else []
     paths += [tables.ceph.keyring] if tables.ceph is not None else []
     paths += [machine.bmc.password_file for machine in config.machines.values()]
+    paths += [access.password_file for network in config.inventory.networks for access in network.access]
     found: list[bytes] = []
     for path in paths:
         if path is None:
@@ -183,6 +187,7 @@ _FILES = {
     "inventory.toml": "the nodes, without credentials",
     "catalog.toml": "the services",
     "calibration.toml": "times measured on this rack",
+    "upgrade/": "the rehearsal of an upgrade of this rack: `twin run SNAPSHOT/upgrade`",
     "versions.json": "what runs here",
     "README.md": "this file",
     "journal/": "segments of the node's journal; `twin replay` and `twin explain` read them",

@@ -12,6 +12,7 @@ from drivers.access import Access
 from drivers.clock import wall_text
 from drivers.rack_state import Heard, RackState, Server
 from drivers.servers import servers
+from drivers.status_machines import machines_plain
 from drivers.views import view_in, views
 from drivers.zookeeper_operator import Operator, Unreachable
 
@@ -29,7 +30,11 @@ def look(access: Access) -> RackState:
             records = operator.tree()
     except Unreachable:
         raise unreachable(access, answers) from None
-    return state_of(access, records, answers, heard(access))
+    known = len(access.config.machines)
+    problems = access.learn(records)
+    if len(access.config.machines) != known:
+        answers = servers(access.config)
+    return state_of(access, records, answers, heard(access), problems)
 
 
 def state_of(
@@ -37,8 +42,9 @@ def state_of(
     records: dict[str, Change],
     answers: dict[NodeId, Server],
     agents: dict[NodeId, Heard],
+    problems: tuple[str, ...] = (),
 ) -> RackState:
-    """Put together what was seen."""
+    """Put together what was seen. ``problems``: of the inventory with what was found."""
     return RackState(
         at=wall_text(),
         nodes=tuple(access.config.machines),
@@ -46,6 +52,7 @@ def state_of(
         records=records,
         agents=agents,
         servers=answers,
+        problems=problems,
     )
 
 
@@ -92,6 +99,7 @@ def to_json(rack: RackState) -> str:
         "power": rack.power,
         "slots": {domain: record.slots for domain, record in rack.domains.items()},
         "brake": [node for node, view in sorted(rack.views.items()) if view.brake],
+        **machines_plain(rack),
         "pending": rack.pending(),
         "not_reached": rack.not_reached(),
     }
@@ -111,6 +119,10 @@ def _node(rack: RackState, node: NodeId) -> dict[str, Any]:
         "unfit": member.unfit if member is not None else (),
         "storage_ok": member is not None and member.storage_ok,
         "server": member is not None and member.server,
+        "image": member.image if member is not None else "",
+        "guid": life.guid if life is not None else "",
+        "macs": life.macs if life is not None else (),
+        "console": life.console if life is not None else "",
     }
 
 

@@ -6,7 +6,8 @@ from core.ids import NodeId
 from core.records import Instance, Lifecycle, MemberRecord
 from core.specs import ServiceSpec
 from drivers.rack_state import RackState
-from formats.paint import Paint
+from drivers.status_machines import machine_rows, quarantine_lines, refusals, upgrade_lines
+from formats.paint import Paint, harmless
 
 NODES_MAX = 60
 """Nodes that a table lists; of a larger rack only those that are not simply joined, and a count of the others."""
@@ -21,11 +22,16 @@ def status_text(rack: RackState, paint: Paint) -> str:
     """Write the whole table; it ends with a newline."""
     parts = [
         _headline(rack, paint),
-        columns(("NODE", "STATE", "SESSION", "BOOTS", "ENSEMBLE", "REMARKS"), _node_rows(rack, paint), paint),
+        upgrade_lines(rack, paint),
+        _nodes(rack, paint),
+        columns(("FOUND AT", "MACHINE", "NODE", "ACCESS", "REMARKS"), machine_rows(rack, paint), paint),
         columns(("SINGLETON", "HOLDER", "EPOCH", "STATE", "FOR", "REMARKS"), _singleton_rows(rack, paint), paint),
         columns(("COPIES", "RUNNING", "ON"), _copy_rows(rack, paint), paint),
         columns(("POWER", "IN FLIGHT"), _power_rows(rack, paint), paint),
         _listed("fences", _fences(rack), paint.bad, paint),
+        quarantine_lines(rack, paint),
+        _listed("not as the inventory says", rack.problems, paint.bad, paint),
+        _listed("refused", refusals(rack), paint.bad, paint),
         _listed("pending", rack.pending(), paint.plain, paint),
         _listed("not reached", rack.not_reached(), paint.bad, paint),
     ]
@@ -76,6 +82,15 @@ def _headline(rack: RackState, paint: Paint) -> list[str]:
     return lines
 
 
+def _nodes(rack: RackState, paint: Paint) -> list[str]:
+    """The table of nodes; with what they booted where any of them booted an image."""
+    head = ("NODE", "STATE", "SESSION", "BOOTS", "ENSEMBLE", "IMAGE", "REMARKS")
+    rows = _node_rows(rack, paint)
+    if not any(row[5] for row in rows):
+        return columns((*head[:5], head[6]), [(*row[:5], row[6]) for row in rows], paint)
+    return columns(head, rows, paint)
+
+
 def _node_rows(rack: RackState, paint: Paint) -> list[Row]:
     lives, members, power = rack.lives, rack.members, rack.power
     ensemble, left_out = rack.ensemble, 0
@@ -97,9 +112,10 @@ def _node_rows(rack: RackState, paint: Paint) -> list[Row]:
         mark = ("leader" if node == rack.leader else "voter") if voter else ""
         session = f"{member.session:#x}" if member is not None else "–"
         boots = str(life.attempts) if life is not None else "–"
-        rows.append((paint.node(node), _state(state, paint), session, boots, mark, "; ".join(remarks)))
+        image = member.image if member is not None else ""
+        rows.append((paint.node(node), _state(state, paint), session, boots, mark, image, "; ".join(remarks)))
     if left_out:
-        rows.append((paint.dim(f"{left_out} more"), "joined", "", "", "", ""))
+        rows.append((paint.dim(f"{left_out} more"), "joined", "", "", "", "", ""))
     return rows
 
 
@@ -204,4 +220,4 @@ def _listed(head: str, said: Iterable[str], colour: Paint.Colour, paint: Paint) 
     if not lines:
         return []
     more = [paint.dim(f"  and {len(lines) - SAID_MAX} more")] if len(lines) > SAID_MAX else []
-    return [paint.dim(head.upper()), *(colour(f"  {line}") for line in lines[:SAID_MAX]), *more]
+    return [paint.dim(head.upper()), *(colour(f"  {harmless(line)}") for line in lines[:SAID_MAX]), *more]

@@ -18,6 +18,7 @@ import msgspec
 from core import effects as fx
 from core.ids import NodeId, OpId
 from core.ports import AddressEffect, Emit, EvidenceEffect, WorkloadEffect
+from core.records import MachineRecord
 from drivers import log
 from drivers.wire import (
     Alive,
@@ -30,6 +31,7 @@ from drivers.wire import (
     FromSupervisor,
     Hello,
     Leaving,
+    Machines,
     Name,
     Order,
     RunServer,
@@ -139,6 +141,10 @@ class Supervised:
     def alive(self) -> None:
         """The machine steps: the hardware watchdog may be fed."""
         self._say(Alive())
+
+    def machines(self, records: tuple[MachineRecord, ...]) -> None:
+        """Tell which machines were found and are nodes: whose heartbeats may be heard."""
+        self._say(Machines(records=records))
 
     def leaving(self) -> None:
         """Everything is handed over and this agent ends; it is not to be started again by itself."""

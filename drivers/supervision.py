@@ -23,6 +23,7 @@ from drivers.guard import AddressRights, Guard
 from drivers.logs import LOOK_MS, rotate
 from drivers.loop import Crew, Loop
 from drivers.process import Processes
+from drivers.roster import Roster
 from drivers.server import Server
 from drivers.state_file import keep, read_count
 from drivers.storage_beats import StorageBeats
@@ -38,6 +39,7 @@ from drivers.wire import (
     FromAgent,
     Hello,
     Leaving,
+    Machines,
     Name,
     Order,
     RunServer,
@@ -103,7 +105,13 @@ class Supervisor:
         self._logs = tables.state_dir / "log"
         for folder in (tables.run_dir, tables.run_dir / "hold", tables.state_dir, self._logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place = Place(node=config.node, address=config.me.address, run_dir=tables.run_dir, logs=self._logs)
+        place = Place(
+            node=config.node,
+            address=config.me.address,
+            run_dir=tables.run_dir,
+            logs=self._logs,
+            config=config.file,
+        )
         self._disks = Disks(loop, parts.volumes)
         self._processes = Processes(loop, config.node, tables.run_dir, self._logs, parts.cgroups)
         self._systemd = parts.systemd(loop) if parts.systemd is not None else None
@@ -115,6 +123,7 @@ class Supervisor:
         self._door = Door(loop, tables.run_dir / SOCKET, self._heard, self._agent_gone)
         self.agents = Agents(loop, parts.life)
         self._crew = Crew(loop, "supervisor", 1)
+        self._roster = Roster(config)
         self._met_ms = loop.now()
         self._boot_id = BootId(tables.boot_id_path.read_text(encoding="ascii").strip())
         self._incarnation = read_count(tables.state_dir / "incarnation")
@@ -165,6 +174,8 @@ class Supervisor:
                 self._met_ms = self._loop.now()
                 if self._parts.watchdog is not None:
                     self._parts.watchdog.feed()
+            case Machines():
+                self._roster.replace(said.records)
             case Leaving():
                 self.agents.leaving()
 

@@ -13,6 +13,7 @@ from core.errors import InputError
 from drivers import log
 from drivers.agents import Life
 from drivers.config import Config
+from drivers.firewall import open_doors
 from drivers.ground import needs_root, only_one, own_mounts, survive
 from drivers.loop import Loop
 from drivers.peers import Peers
@@ -33,6 +34,7 @@ def main(config: Config, parts: Parts | None = None) -> int:
     if config.tables.workload == "process":
         own_mounts()  # units of systemd live in the machine's namespace and must see what is mounted
     survive()
+    open_doors(config)
     loop = Loop()
     supervisor = Supervisor(config, loop, parts if parts is not None else parts_of(config))
     signal.signal(signal.SIGTERM, lambda *_: loop.post(supervisor.end))

@@ -3,6 +3,7 @@
 A unit goes through its states: starting, running, exited, stopping; a stopped one is forgotten.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -49,12 +50,13 @@ class Disks(Protocol):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where services run: the node's name and address, and the folders for holds, run-time files and logs."""
+    """Where services run: the node's name, address and file, and the folders for holds, run-time files and logs."""
 
     node: str
     address: str
     run_dir: Path
     logs: Path
+    config: Path = Path()
 
 
 class Units:
@@ -188,6 +190,8 @@ class Units:
             "epoch": str(unit.epoch),
             "service": unit.name,
             "run_dir": str(folder),
+            "config": str(self._place.config),
+            "python": sys.executable,
         }
 
     def _too_late(self, unit: Unit, attempt: int, ms_max: int) -> None:

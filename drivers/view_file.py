@@ -42,7 +42,12 @@ class ViewFile:
         self._noted = True
 
     def problem(self, what: str, text: str) -> None:
-        """Say from now on, beside what is pending, that something of the agent itself is wrong."""
+        """Say from now on, beside what is pending, that something of the agent itself is wrong; "": not any more."""
+        if self._problems.get(what, "") == text:
+            return
+        if not text:
+            del self._problems[what]  # the next view is without it
+            return
         self._problems[what] = text
         self._noted = True
         if self._view is not None:

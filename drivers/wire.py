@@ -9,7 +9,7 @@ import msgspec
 from core import effects as fx
 from core.events import AnyEvent, Running
 from core.ids import BootId, Epoch, OpId, ServiceName, VolumeName
-from core.records import Instance
+from core.records import Instance, MachineRecord
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="said"):
@@ -88,6 +88,12 @@ class Alive(Said, frozen=True, kw_only=True):
     """The machine stepped (or had nothing to do): the hardware watchdog may be fed."""
 
 
+class Machines(Said, frozen=True, kw_only=True):
+    """All machines that were found and are nodes, as their records say (``drivers.roster``)."""
+
+    records: tuple[MachineRecord, ...]
+
+
 class Leaving(Said, frozen=True, kw_only=True):
     """The agent handed everything over and ends; it is not to be started again until the supervisor is told so."""
 
@@ -131,7 +137,7 @@ class ServerEnded(Said, frozen=True, kw_only=True):
     op: OpId
 
 
-FromAgent = Hello | Order | Attach | Name | Detach | RunServer | EndServer | Alive | Leaving
+FromAgent = Hello | Order | Attach | Name | Detach | RunServer | EndServer | Alive | Machines | Leaving
 FromSupervisor = Welcome | Told | Attached | Detached | ServerEnded
 
 _encoder = msgspec.json.Encoder()

@@ -34,13 +34,15 @@ TURN_MS = 2_000
 HUNG_MS = 10_000
 """A request that waits longer than this (and three session timeouts) although others are answered: begin anew."""
 DEAD_MS = 250
+Follow = Callable[[tuple[Change, ...], tuple[str, ...]], None]
+"""Who takes changes and roots (``core.events.RecordsChanged``) beside the machine, in the loop."""
 _LOG = logging.getLogger(__name__)
 
 
 class Link:
     """The connection of one agent; all of it belongs to the loop. ``emit`` is set by its owner before ``open``."""
 
-    def __init__(self, config: Config, loop: Loop) -> None:
+    def __init__(self, config: Config, loop: Loop, follow: Follow | None = None) -> None:
         tables = config.tables
         self.kept = Kept(tables.run_dir, tables.state_dir)
         self.requests = Requests(loop)
@@ -50,6 +52,7 @@ class Link:
         self.ready = False
         self.client: Client | None = None
         self._config = config
+        self._follow = follow
         self._loop = loop
         self._timeout_ms = config.timing.session_timeout_ms
         self._voters = self.kept.voters()
@@ -182,6 +185,8 @@ class Link:
         for change in changes:
             if change.path == ENSEMBLE:
                 self._take_ensemble(change)
+        if self._follow is not None:
+            self._follow(changes, roots)  # before the machine hears of them: its orders name nodes
         self.emit(RecordsChanged(at_ms=now_ms(), changes=changes, resync=bool(roots), roots=roots))
 
     def _take_ensemble(self, change: Change) -> None:

@@ -63,6 +63,12 @@ class Operator:
         found[ENSEMBLE] = self.read(ENSEMBLE)
         return found
 
+    def below(self, root: str) -> dict[str, Change]:
+        """The records at and below a path, by path."""
+        found: dict[str, Change] = {}
+        self._below(root, found, DEPTH_MAX)
+        return found
+
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def put(self, path: str, record: AnyRecord, version: int) -> bool:

@@ -21,7 +21,7 @@ from drivers.loop import Loop
 from drivers.zookeeper import Client
 from drivers.zookeeper_codec import EXPIRED, Failure, failed_write, failure
 from drivers.zookeeper_errands import Errands, NodeServices
-from drivers.zookeeper_link import Link
+from drivers.zookeeper_link import Follow, Link
 from drivers.zookeeper_mirrors import Seen
 from drivers.zookeeper_records import Problem
 from drivers.zookeeper_requests import Request, Then
@@ -36,13 +36,15 @@ class ZooKeeper:
     """The coordination port of one node's agent.
 
     ``services``: how this node's server and its ears are reached. ``on_bug`` is called if the thread ends by an
-    exception: the process is no good any more.
+    exception: the process is no good any more. ``follow``: takes what is read as well, in the same thread.
     """
 
-    def __init__(self, config: Config, services: NodeServices, on_bug: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Config, services: NodeServices, on_bug: Callable[[], None], follow: Follow | None = None
+    ) -> None:
         self._on_bug = on_bug
         self._loop = Loop()
-        self._link = Link(config, self._loop)
+        self._link = Link(config, self._loop, follow)
         self._requests = self._link.requests
         self._errands = Errands(config, services, self._loop, lambda: self._link.ready, lambda: self._link.voters)
         self._stopped = False

@@ -18,6 +18,7 @@ import msgspec
 
 from core.ids import NodeId
 from drivers.access import endpoint
+from drivers.ca import REVOKED_FILE
 from drivers.clock import now_ms
 from drivers.config import Config, Tls
 from drivers.zookeeper_codec import member_line
@@ -62,7 +63,7 @@ def folder(config: Config) -> Path:
 
 def configured(config: Config) -> bool:
     """Whether this node has a server to run (``Started.server``): its own files, or the mark of the first one."""
-    return (folder(config) / "zoo.cfg").exists() or is_first(config)
+    return config.tables.zookeeper.server and ((folder(config) / "zoo.cfg").exists() or is_first(config))
 
 
 def is_first(config: Config) -> bool:
@@ -133,9 +134,10 @@ def command(config: Config) -> tuple[str, ...]:
     return (
         "sh",
         "-c",
-        '[ -s "$0/myid" ] || { umask 077; mkdir -p "$0" && echo "$1" >"$0/myid"; }; shift; exec "$@"',
+        '[ -s "$0/myid" ] || { umask 077; mkdir -p "$0" && echo "$1" >"$0/myid"; }; cd "$2" && shift 2 && exec "$@"',
         str(data),
         str(config.me.number),
+        str(revoked_file(config).parent),
         "java",
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
@@ -148,6 +150,16 @@ def command(config: Config) -> tuple[str, ...]:
         "org.apache.zookeeper.server.quorum.QuorumPeerMain",
         str(folder(config) / "zoo.cfg"),
     )
+
+
+def revoked_file(config: Config) -> Path:
+    """The list of certificates that this node's server does not take any more; it runs in the folder of that list.
+
+    Every certificate names the list by its bare name, so that each node reads its own; it is read again while the
+    server runs (``drivers.join.revocation``). Without it there is nothing to look into, and every certificate counts.
+    """
+    tls = config.tables.tls
+    return (tls.ca.parent if tls is not None else config.tables.state_dir) / REVOKED_FILE
 
 
 def log_file(config: Config) -> Path:
@@ -246,6 +258,7 @@ def _settings(config: Config) -> dict[str, object]:
                 f"{where}.trustStore.location": config.tables.tls.ca,
                 f"{where}.trustStore.type": "PEM",
                 f"{where}.clientAuth": "need",
+                f"{where}.crl": str(revoked_file(config).exists()).lower(),
             }
         found |= {
             "secureClientPort": table.client_port,

@@ -10,7 +10,7 @@ import msgspec
 
 from core.hashing import digest
 from core.ids import NodeId, SessionId
-from core.records import CLUSTER, DOMAINS, LEASES, MEMBERS, NODES, POWER, SERVICES, TERMS
+from core.records import CLUSTER, DOMAINS, LEASES, MACHINES, MEMBERS, NODES, POWER, SERVICES, TERMS, UPGRADE
 from drivers.config import Machine
 
 ROOT = "/moxie"
@@ -40,6 +40,7 @@ _PUBLIC: dict[str, int] = {
     LEASES: READ | CREATE | DELETE,
     POWER: READ | CREATE,
     DOMAINS: READ | CREATE,
+    MACHINES: READ | CREATE,
     SESSIONS: READ | CREATE,
 }
 """What every node may do to a container itself; CREATE and DELETE are about what is directly below it."""
@@ -74,7 +75,7 @@ def grants(path: str, node: NodeId, tls: bool) -> Grants:
         return (Grant(READ, "world", "anyone"), Grant(READ | WRITE, "x509", subject(node)))
     if above == SERVICES:
         return (Grant(READ, "world", "anyone"),)
-    if path == CLUSTER or above in (NODES, TERMS, POWER, DOMAINS):
+    if path in (CLUSTER, UPGRADE) or above in (NODES, TERMS, POWER, DOMAINS, MACHINES):
         return (Grant(READ | WRITE, "world", "anyone"),)
     return (Grant(READ, "world", "anyone"), Grant(ALL, "x509", subject(node)))
 

@@ -147,4 +147,13 @@ def figures(marks: Marks, services: Iterable[ServiceName], moves: Sequence[Failo
         for percent in (50, 99) if totals else ():
             rank = -(-percent * len(totals) // 100)
             found[f"failover_ms_p{percent}.{service}"] = totals[max(0, rank - 1)]
-    return found
+    return {**found, **_upgrade(marks)}
+
+
+def _upgrade(marks: Marks) -> dict[str, int]:
+    """How many nodes were upgraded, and how long that took from the first one's turn to the end of the last one's."""
+    begun = [note.at_ms for note in marks.notes if note.kind == "upgrade_begun"]
+    done = [note.at_ms for note in marks.notes if note.kind == "upgraded"]
+    if not begun or not done:
+        return {}
+    return {"upgraded_nodes": len(done), "upgrade_ms": done[-1] - begun[0]}

@@ -62,6 +62,20 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True):
     every_ms: Ms = 250
 
 
+class Boots(msgspec.Struct, frozen=True, kw_only=True):
+    """``[boots]``: how machines are found, and how fast they are served.
+
+    ``discover``: nobody has listed any server but the first one; the others are found by their BMCs and must be
+    admitted. Then a boot server sends ``mbit_max`` in all (0: as calibrated), to ``streams_max`` machines at once (0: to
+    all), an image of ``image_mb`` (0: as calibrated). Ours to choose in the twin; a real rack has its own.
+    """
+
+    discover: bool = False
+    mbit_max: Number = 0
+    streams_max: Number = 8
+    image_mb: Number = 0
+
+
 class TraceTable(msgspec.Struct, frozen=True, kw_only=True):
     """``[trace]``: replay recorded outages of ``system`` (of the file given by ``--trace``, else generated from fits).
 
@@ -91,6 +105,7 @@ class ScenarioTables(msgspec.Struct, frozen=True, kw_only=True):
     settle_ms: Ms | None = None
     timing: dict[str, object] = {}
     clients: Clients = Clients()
+    boots: Boots = Boots()
     trace: TraceTable | None = None
     fault: tuple[dict[str, object], ...] = ()
     expect: Expect = Expect()
@@ -117,6 +132,7 @@ class Scenario(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
     settle_ms: int
     timing: Timing
     clients: Clients
+    boots: Boots
     faults: tuple[Planned[F], ...]
     expect: Expect
     trace: TraceTable | None
@@ -167,6 +183,7 @@ def scenario_of(raw: Mapping[str, object], file: Path, faults: Mapping[str, type
         settle_ms=_settle_ms(tables),
         timing=timing,
         clients=tables.clients,
+        boots=tables.boots,
         faults=planned,
         expect=tables.expect,
         trace=tables.trace,

@@ -8,10 +8,12 @@ import msgspec
 from core.specs import NodeSpec, ServiceSpec, Timing
 from trial.verdict import Check
 from twin import checkers_history as history
+from twin import checkers_join as join
 from twin import checkers_power as power
 from twin import checkers_progress as progress
 from twin import checkers_rights as rights
 from twin import checkers_serving as serving
+from twin import checkers_upgrade as upgrade
 from twin.truth import Truth
 
 
@@ -129,6 +131,24 @@ CHECKERS: tuple[Checker, ...] = (
         find=lambda truth, setup: power.one_fence_per_domain(truth, setup.nodes),
     ),
     Checker(
+        name="identity_is_own",
+        rule="",
+        text="no machine is admitted as a node that it is not",
+        find=_plain(join.identity_is_own),
+    ),
+    Checker(
+        name="token_joins_one",
+        rule="",
+        text="a boot token admits the machine that it was given to, once",
+        find=_plain(join.token_joins_one),
+    ),
+    Checker(
+        name="members_were_admitted",
+        rule="",
+        text="where machines are found, nobody becomes a member who was not admitted",
+        find=_plain(join.members_were_admitted),
+    ),
+    Checker(
         name="blocked_kept",
         rule="6",
         text="a fenced instance stays blocked while the boot it belongs to is alive",
@@ -205,6 +225,30 @@ CHECKERS: tuple[Checker, ...] = (
         rule="7",
         text="a service without a volume starts at once after a plain expiry",
         find=lambda truth, setup: rights.no_needless_wait(truth, setup.services, setup.timing),
+    ),
+    Checker(
+        name="upgrade_one_domain",
+        rule="8",
+        text="an upgrade restarts nodes of one power domain at a time, and no more of them than it was told",
+        find=_plain(upgrade.one_domain),
+    ),
+    Checker(
+        name="upgrade_stops_at_halt",
+        rule="",
+        text="no node restarts into a new image once the upgrade is halted",
+        find=_plain(upgrade.stops_at_halt),
+    ),
+    Checker(
+        name="upgrade_keeps_quorum",
+        rule="",
+        text="no restart for an upgrade takes the ZooKeeper ensemble its majority",
+        find=_plain(upgrade.keeps_quorum),
+    ),
+    Checker(
+        name="upgrade_is_gentle",
+        rule="",
+        text="an upgrade alone keeps no singleton from its clients for longer than one failover",
+        find=lambda truth, setup: upgrade.is_gentle(truth, setup.services, setup.timing),
     ),
 )
 

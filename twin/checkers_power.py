@@ -70,9 +70,20 @@ def _came_back(act: PowerAct, stated: Stated) -> int:
 def no_majority_fenced(truth: Truth, nodes: Sequence[NodeSpec], timing: Timing) -> str:
     """Say when a healthy majority that had disappeared within a short time lost its power by order (rule 8), or "".
 
-    A node that has joined again since is no part of it.
+    A node that has joined again since is no part of it, nor one that never was a member.
     """
-    fences = [act for act in truth.power if act.action in _FENCES and act.was == "up" and act.obeyed]
+    joined: dict[NodeId, int] = {}
+    for note in truth.notes:
+        if note.kind == "joined":
+            joined.setdefault(note.by, note.at_ms)
+    fences = [
+        act
+        for act in truth.power
+        if act.action in _FENCES
+        and act.was == "up"
+        and act.obeyed
+        and (not truth.founders or joined.get(act.node, act.at_ms) < act.at_ms)
+    ]
     lost_ms = [_lost_ms(truth, act) for act in fences]
     joins = [(note.at_ms, note.by) for note in truth.notes if note.kind == "joined"]
     for index, act in enumerate(fences):

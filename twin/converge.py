@@ -7,12 +7,14 @@ from core.ids import NodeId, VolumeName
 from core.records import (
     CLUSTER,
     DOMAINS,
+    UPGRADE,
     ClusterRecord,
     DomainRecord,
     Instance,
     Lifecycle,
     NodeRecord,
     TermRecord,
+    UpgradeRecord,
     node_path,
     term_path,
 )
@@ -30,7 +32,7 @@ REASONS_MAX = 12
 
 def waiting(world: "World") -> tuple[str, ...]:
     """Say what keeps the rack from having converged, one sentence each; nothing when it has."""
-    reasons = [*_ensemble(world), *_nodes(world), *_services(world), *_power(world)]
+    reasons = [*_ensemble(world), *_nodes(world), *_services(world), *_power(world), *_upgrade(world)]
     if not reasons:
         return ()
     said = [reason for reason in world.pending() if reason not in reasons]
@@ -39,12 +41,21 @@ def waiting(world: "World") -> tuple[str, ...]:
 
 def has_converged(world: "World") -> bool:
     """Whether ``waiting`` has nothing to say, without working all of it out."""
-    return not any(look(world) for look in (_ensemble, _nodes, _services, _power))
+    return not any(look(world) for look in (_ensemble, _nodes, _services, _power, _upgrade))
 
 
 def working(world: "World") -> tuple[NodeId, ...]:
-    """The nodes that should be members: cabled and not set aside, in order of the rack."""
-    return tuple(node for node in world.nodes if world.power.chassis[node].cord and not set_aside(world, node))
+    """The nodes that should be members: cabled, not set aside, and not hidden from all, in order of the rack."""
+    return tuple(
+        node
+        for node in world.nodes
+        if world.power.chassis[node].cord and not set_aside(world, node) and not _hidden(world, node)
+    )
+
+
+def _hidden(world: "World", node: NodeId) -> bool:
+    """Whether a machine that has to be found cannot be."""
+    return world.census is not None and not world.census.is_named(node) and world.power.bmc.hidden(node)
 
 
 def set_aside(world: "World", node: NodeId) -> Lifecycle | None:
@@ -151,6 +162,19 @@ def _power(world: "World") -> list[str]:
             # Nobody waits for the slot of a node that was put aside since: it is forgotten after two boot times.
             slots = [slot for slot in record.slots if set_aside(world, slot.node) is None]
             reasons += [f"a power order for {slot.node} is still in flight" for slot in slots]
+    return _shortened(reasons)
+
+
+def _upgrade(world: "World") -> list[str]:
+    """After a halt every node that was not done is back on the image it had, and in service unless it was so before."""
+    record = world.record(UpgradeRecord, UPGRADE)
+    if record is None or record.state != "halted":
+        return []
+    reasons = [f"{turn.node} was not taken back since the upgrade halted" for turn in record.current]
+    for node in world.nodes:
+        running = world.slots[node].running
+        if node not in record.done and world.power.chassis[node].state == "up" and running == record.image:
+            reasons.append(f"{node} runs {running} although the upgrade halted")
     return _shortened(reasons)
 
 

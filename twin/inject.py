@@ -47,8 +47,9 @@ class Injector:
         fault = planned.fault
         if times > 1:
             self._world.kernel.after(fault.every_ms, self._strike, planned, times - 1)
+        terms = tuple(_as_called(term, self._world) for term in planned.terms)
         strike = Strike(
-            nodes=targets.resolve(planned.terms, self._situation) if planned.terms else fault.aim(self._world),
+            nodes=targets.resolve(terms, self._situation) if planned.terms else fault.aim(self._world),
             pdus=_pdus(planned.terms, self._world) if planned.kind == "power_loss" else (),
             switches=targets.named(planned.terms, "switch") if fault.STRIKES == "switches" else (),
         )
@@ -86,11 +87,12 @@ class WorldSituation:
         rack = self._world.rack
         match kind:
             case "rack":
-                return rack.nodes_of_rack(name)
+                found = rack.nodes_of_rack(name)
             case "pdu":
-                return rack.nodes_of_pdu(name)
+                found = rack.nodes_of_pdu(name)
             case _:
-                return rack.nodes_of_switch(name)
+                found = rack.nodes_of_switch(name)
+        return tuple(self._world.called(node) for node in found)
 
     def is_up(self, node: NodeId) -> bool:
         return self._world.power.chassis[node].state == "up"
@@ -112,6 +114,16 @@ class WorldSituation:
 
     def choose(self, count: int) -> int:
         return self._stream.integers(0, count)
+
+
+def _as_called(term: targets.Target, world: "World") -> targets.Target:
+    """The same target with the names that its servers go by now."""
+    inner = tuple(_as_called(one, world) for one in term.inner)
+    if term.kind == "node":
+        return targets.Target(kind="node", name=world.called(NodeId(term.name)), inner=inner)
+    if term.kind == "steward-of":
+        return targets.Target(kind=term.kind, name=world.called(NodeId(term.name)), inner=inner)
+    return targets.Target(kind=term.kind, name=term.name, inner=inner) if inner else term
 
 
 def _pdus(terms: Sequence[targets.Target], world: "World") -> tuple[DomainId, ...]:

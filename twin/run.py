@@ -108,6 +108,7 @@ class _Run:
             journal=self.recorder,
             calibration=options.calibration,
             make=make,
+            boots=scenario.boots,
         )
         self.injector = Injector(self.world, scenario.faults)
         self.outages = self._outages(options.trace)

@@ -184,6 +184,7 @@ def verdict_lines(outcome: Outcome, paint: Paint) -> list[str]:
         lines.append(paint.good(text) if wish.ok else paint.bad(text))
     for service, ms in outcome.unavailable_ms.items():
         lines.append(f"  unavailable  {service}: {took(ms)}")
+    lines += _upgrade_lines(outcome)
     lines += [paint.bad(f"  pending      {reason}") for reason in outcome.pending]
     if outcome.crash is not None:
         lines += [
@@ -192,6 +193,14 @@ def verdict_lines(outcome: Outcome, paint: Paint) -> list[str]:
         ]
     lines.append(_verdict_line(outcome, paint))
     return lines
+
+
+def _upgrade_lines(outcome: Outcome) -> list[str]:
+    """How many nodes were upgraded and what that took, if any were."""
+    nodes, took_ms = outcome.figures.get("upgraded_nodes", 0), outcome.figures.get("upgrade_ms", 0)
+    if not nodes:
+        return []
+    return [f"  upgrade      {nodes} nodes in {took(took_ms)}, {took(took_ms // nodes)} each"]
 
 
 def _verdict_line(outcome: Outcome, paint: Paint) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from core.ids import BootId, Epoch, NodeId, ServiceName, VolumeName
+from core.ids import NO_IMAGE, BootId, DomainId, Epoch, ImageId, NodeId, ServiceName, VolumeName
 from core.records import Instance
 from trial.marks import ClientOp, Marks, Spans
 from trial.seen import Seen
@@ -101,6 +101,26 @@ class LeaderChange(msgspec.Struct, frozen=True, kw_only=True):
     voters: tuple[NodeId, ...]
 
 
+class ImageAct(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine left to restart into ``image`` on its own agent's order, or came up with it.
+
+    ``wanted`` and ``state`` are those of the upgrade on record then ("": there is none), ``parallel`` how many nodes
+    of one power domain may be out at once. ``quorum``, ``without``: whether the ZooKeeper servers that ran were enough,
+    with this node's and without it.
+    """
+
+    at_ms: int
+    node: NodeId
+    domain: DomainId
+    action: Literal["restarts", "came_up"]
+    image: ImageId
+    wanted: ImageId = NO_IMAGE
+    state: str = ""
+    parallel: int = 0
+    quorum: bool = True
+    without: bool = True
+
+
 class Wrong(msgspec.Struct, frozen=True, kw_only=True):
     """A step of the agent on ``node`` that cannot be right, for the checker of that name (``twin.world.auditor``)."""
 
@@ -114,6 +134,21 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """A BMC told some agent that ``node`` is off, whether or not it was."""
 
     at_ms: int
+    node: NodeId
+
+
+class JoinMark(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody asked a boot server for a script, or for a certificate with a token.
+
+    ``machine``: who it really was. ``refused``: why not ("": it got what it asked for), ``node``: as whom, if anybody.
+    """
+
+    at_ms: int
+    server: NodeId
+    machine: str
+    act: Literal["ask", "redeem"]
+    token: str
+    refused: str
     node: NodeId
 
 
@@ -135,6 +170,8 @@ class Truth(Marks):
     """All records of one run, each list in order of time: what any run is judged by, and what only a world knows.
 
     ``acting``: a node acted for a singleton, whoever could reach it; ``serving``: and clients could reach it.
+    ``machines``: which machine was found and named as a node, the only one that may join as it; ``founders`` were there
+    before anybody had to be admitted.
     ``clients``, ``volumes``, ``survival``: judged as it comes in, by ``answered``, ``wrote`` and ``block_changed``.
     """
 
@@ -149,9 +186,13 @@ class Truth(Marks):
         self.openings: list[Opening] = []
         self.wrongs: list[Wrong] = []
         self.proofs: list[Proof] = []
+        self.joins: list[JoinMark] = []
+        self.machines: dict[NodeId, str] = {}
+        self.founders: tuple[NodeId, ...] = ()
         self._able: dict[VolumeName, dict[Instance, None]] = {}
         self.power: list[PowerAct] = []
         self.leaders: list[LeaderChange] = []
+        self.images: list[ImageAct] = []
         self.clients = Seen()
         self.volumes = Volumes()
         self.survival = {service: Survival() for service in sorted(volumes or {})}

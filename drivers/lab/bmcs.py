@@ -19,6 +19,8 @@ PROGRAM = "ipmi_sim"
 READY_MS_MAX = 5_000
 GONE_MS_MAX = 5_000
 POLL_MS = 10
+HISTORY_BYTES = 65_536
+"""What a BMC keeps of the console while nobody watches."""
 ADDRESSES_MAX = 4
 """Addresses of one BMC. Source: ipmi_lan(5)."""
 
@@ -32,7 +34,8 @@ class LabBmc(msgspec.Struct, frozen=True, kw_only=True):
     """One BMC. ``folder`` holds the chassis' hooks, its faults and all that the BMC writes.
 
     ``addresses``: up to four, which must be up in ``netns`` (a name below /run/netns; "": here). ``password_file``:
-    one line, read by its owner only. ``uuid``: the machine's, what its SMBIOS would say.
+    one line, read by its owner only. ``uuid``: the machine's, what its SMBIOS would say. ``console``: where its serial
+    port is, ``HOST:PORT`` in ``netns`` ("": it has none).
     """
 
     name: str
@@ -43,6 +46,7 @@ class LabBmc(msgspec.Struct, frozen=True, kw_only=True):
     password_file: Path
     uuid: str
     netns: str = ""
+    console: str = ""
 
 
 def write(bmc: LabBmc) -> None:
@@ -61,6 +65,8 @@ def write(bmc: LabBmc) -> None:
     lan += [f"    allowed_auths_{level} md5" for level in ("callback", "user", "operator", "admin")]
     lan += [f"    guid {bmc.uuid.replace('-', '')}", "  endlan"]
     lan += [f'  chassis_control "{program} {bmc.folder}"']
+    if bmc.console:
+        lan += [f'  sol "tcp:{bmc.console}" 115200 history={HISTORY_BYTES}']
     lan += [f'  user 2 true "{bmc.user}" "{password}" admin 10 none md5', ""]
     emulated = [
         "mc_setbmc 0x20",

@@ -9,9 +9,9 @@ import msgspec
 from core.ids import NodeId
 from core.specs import Timing
 from drivers.ca import write_secret
+from drivers.ceph_cluster import POOL, CephBroken, CephCluster, CephPlace, CephSettings
 from drivers.init import CephAccess, Plan, node_folder, operator_file, prepare
 from drivers.lab import bmcs, power
-from drivers.lab.ceph_cluster import POOL, CephBroken, CephCluster, CephPlace, CephSettings
 from drivers.lab.layout import NODES_MAX, LabFailure, LabNode, Layout
 from drivers.lab.machine import Daemon, Software, write_software
 from drivers.lab.rack import bmc_of

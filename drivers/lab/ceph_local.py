@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from drivers.lab.ceph_cluster import MGR, CephBroken, CephCluster, CephPlace, CephSettings
+from drivers.ceph_cluster import MGR, CephBroken, CephCluster, CephPlace, CephSettings
 
 
 class LocalCluster:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.errors import InputError
+from drivers.lab import machines_cli
 from drivers.lab.layout import DEFAULT_DIR, DEFAULT_NAME, NODES_MAX, LabFailure
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ def add(commands: "Commands") -> None:
     one.add_argument("--real-services", action="store_true", help="run the catalog's own commands where it has some")
     one.add_argument("--from-one", action="store_true", help="press one button: the rack powers on the others itself")
     one.add_argument("--boot-ms", type=_count(0, 600_000), default=2_000, metavar="MS", help="what firmware takes")
+    machines_cli.add_to_up(one, _count)
+    machine = commands.add_parser("machine", help="one emulated machine: add, kill, replace, console, list")
+    inner = machine.add_subparsers(required=True, metavar="COMMAND")
+    machines_cli.add(lambda name, text, do: _command(inner, name, text, do), _count)
     _command(commands, "down", "take a lab away, whatever is left of it", _down)
     one = _command(commands, "status", "what the lab's rack is doing", _status)
     one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -94,17 +99,19 @@ def _count(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def _say() -> Callable[[str], None]:
+def say() -> Callable[[str], None]:
     """Progress for whoever watches, with the seconds since the begin."""
     begun = time.monotonic()
 
-    def say(text: str) -> None:
+    def tell(text: str) -> None:
         print(f"{time.monotonic() - begun:7.1f} s  {text}", file=sys.stderr, flush=True)
 
-    return say
+    return tell
 
 
 def _up(arguments: argparse.Namespace) -> int:
+    if arguments.machines:
+        return machines_cli.up(arguments, say())
     from drivers.lab.build import Blueprint, equal_nodes, nodes_of
     from drivers.lab.lab import key_of, only_one, up
     from drivers.lab.layout import Layout
@@ -124,7 +131,7 @@ def _up(arguments: argparse.Namespace) -> int:
     plan = Blueprint(layout=layout, catalog=catalog, real_services=arguments.real_services)
     plan = msgspec.structs.replace(plan, layout=msgspec.structs.replace(layout, key=key_of(plan)))
     with only_one(layout.folder):
-        up(plan, _say(), arguments.from_one)
+        up(plan, say(), arguments.from_one)
     print(f"the lab is up: rack lab status --name {layout.name} --dir {layout.folder}")
     return 0
 
@@ -133,7 +140,7 @@ def _down(arguments: argparse.Namespace) -> int:
     from drivers.lab.lab import down
 
     _needs_root()
-    down(arguments.name, arguments.dir.absolute(), _say())
+    down(arguments.name, arguments.dir.absolute(), say())
     return 0
 
 
@@ -169,8 +176,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if bool(arguments.scenario) == arguments.all:
         raise InputError(["rack lab run: needed: scenarios, or --all, and not both"])
-    say = _say()
-    paths = runnable(SCENARIOS, say) if arguments.all else tuple(arguments.scenario)
+    tell = say()
+    paths = runnable(SCENARIOS, tell) if arguments.all else tuple(arguments.scenario)
     check_machine(volumes=True)
     wanted = Wanted(
         scenarios=paths,
@@ -184,7 +191,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     outcomes = []
     with only_one(wanted.folder):
-        for ran in Campaign(wanted, say).runs():
+        for ran in Campaign(wanted, tell).runs():
             outcomes.append(ran.outcome)
             if arguments.json:
                 sys.stdout.write(to_json(ran.outcome).decode())
@@ -195,5 +202,5 @@ def _run(arguments: argparse.Namespace) -> int:
         write_junit(arguments.junit, outcomes[-1])
     if len(outcomes) > 1:
         for line in summary(outcomes):
-            say(line)
+            tell(line)
     return max((exit_code(outcome) for outcome in outcomes), default=0)

@@ -14,11 +14,11 @@ from core.errors import InputError
 from core.ids import NodeId, VolumeName
 from drivers.access import load_access
 from drivers.ceph import Ceph, CephError
+from drivers.ceph_cluster import ADMIN, POOL
 from drivers.clock import now_ms
 from drivers.config import CephTable
 from drivers.lab import bmcs, chassis, network, power
 from drivers.lab.build import Blueprint, operator_of, write_files
-from drivers.lab.ceph_cluster import ADMIN, POOL
 from drivers.lab.converge import waiting
 from drivers.lab.demolition import demolish, namespaces_of
 from drivers.lab.layout import STATE_FILE, LabFailure, Layout, read_layout, write_layout
@@ -34,6 +34,8 @@ DEBIAN = (
     "zookeeper ceph-mon ceph-mgr ceph-mgr-modules-core ceph-osd ceph-common ceph-base python3-rados python3-rbd "
     "qemu-utils qemu-block-extra qemu-system-common fuse3 e2fsprogs openipmi iproute2 nftables util-linux procps"
 )
+MACHINE_PROGRAMS = ("qemu-system-x86_64", "dnsmasq")
+MACHINE_DEBIAN = "qemu-system-x86 ipxe-qemu ipxe dnsmasq-base"
 VOLUME_BYTES = 256 << 20
 SETTLE_MS_MAX = 240_000
 LOOK_MS = 500
@@ -44,15 +46,16 @@ SAY_MS = 5_000
 Say = Callable[[str], None]
 
 
-def check_machine(volumes: bool) -> None:
-    """Raises: InputError saying what this machine lacks and how it is got."""
+def check_machine(volumes: bool, machines: bool = False) -> None:
+    """Raises: InputError saying what this machine lacks and how it is got. ``machines``: emulated ones as well."""
     if os.geteuid() != 0:
         raise InputError(["rack lab: namespaces and mounts need root; remedy: sudo rack lab ..."])
     path = f"/usr/local/sbin:/usr/sbin:/sbin:{os.environ.get('PATH', '')}"
-    wanted = PROGRAMS + (CEPH_PROGRAMS if volumes else ())
+    wanted = PROGRAMS + (CEPH_PROGRAMS if volumes else ()) + (MACHINE_PROGRAMS if machines else ())
     missing = [name for name in wanted if shutil.which(name, path=path) is None]
     if missing:
-        remedy = f"remedy on Debian: apt-get install --no-install-recommends {DEBIAN}"
+        packages = f"{DEBIAN} {MACHINE_DEBIAN}" if machines else DEBIAN
+        remedy = f"remedy on Debian: apt-get install --no-install-recommends {packages}"
         raise InputError([f"rack lab: these programs are missing: {', '.join(missing)}; {remedy}"])
     if volumes and not Path("/dev/fuse").exists():
         raise InputError(["rack lab: /dev/fuse is missing, volumes cannot be mounted; remedy: modprobe fuse"])
@@ -82,7 +85,7 @@ def up(plan: Blueprint, say: Say, from_one: bool = False) -> LabRack:
     """
     layout = plan.layout
     check_machine(layout.volumes)
-    _check_free(layout)
+    check_free(layout)
     try:
         return _up(plan, say, from_one)
     except BaseException:
@@ -91,7 +94,7 @@ def up(plan: Blueprint, say: Say, from_one: bool = False) -> LabRack:
         raise
 
 
-def _check_free(layout: Layout) -> None:
+def check_free(layout: Layout) -> None:
     """Raises: InputError if the lab's name or its folder is taken."""
     taken = namespaces_of(layout.name)
     remedy = f"remedy: rack lab down --name {layout.name} --dir {layout.folder}, or another --name and --dir"

@@ -1,6 +1,7 @@
 """How a lab is laid out on its machine: names of namespaces and cables, addresses, folders, and its state file."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -12,10 +13,15 @@ DEFAULT_NAME = "mxlab"
 DEFAULT_DIR = Path("/var/lib/moxie-lab")
 
 DATA_NET = "10.98.0"
+BOOT_NET6 = "fd98::"
 MANAGEMENT_NET = "10.98.1"
 CLIENT_HOST = 250
 INFRA_HOST = 254
 BMC_HOST = 100
+MACHINES_MAX = 9
+MACHINE_HOST = 10
+"""BMCs of machines listen from ``10.98.1.111`` on, away from those of native nodes."""
+CONSOLE_PORT = 23_200
 NODES_MAX = 9
 """Seven real nodes keep two cores busy; nine is what a patient person may ask for."""
 
@@ -68,11 +74,51 @@ class LabNode(msgspec.Struct, frozen=True, kw_only=True):
         return f"mgmt{self.number}"
 
 
+class Guest(msgspec.Struct, frozen=True, kw_only=True):
+    """One emulated machine: dark at first, in no inventory, known to its own BMC only.
+
+    ``slot`` counts from 1: where it is plugged in. ``age`` counts machines that were in that slot before it.
+    """
+
+    slot: int
+    uuid: str
+    age: int = 0
+    memory_mib: int = 1_024
+    disk_mib: int = 4_096
+    firmware: Literal["bios", "uefi"] = "bios"
+
+    @property
+    def name(self) -> str:
+        """What is written on its front: where it is plugged in."""
+        return f"m{self.slot}"
+
+    @property
+    def bmc_address(self) -> str:
+        """Where its BMC listens."""
+        return f"{MANAGEMENT_NET}.{BMC_HOST + MACHINE_HOST + self.slot}"
+
+    @property
+    def mac(self) -> str:
+        """The hardware address of its network card, another one for each machine."""
+        return f"52:54:00:98:{self.age:02x}:{self.slot:02x}"
+
+    @property
+    def tap(self) -> str:
+        """The switch's end of its cable."""
+        return f"tap{self.slot}"
+
+    @property
+    def console_port(self) -> int:
+        """Where its serial port is, on the loopback of the infra namespace."""
+        return CONSOLE_PORT + self.slot
+
+
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """One lab: ``vips`` are the addresses of its services, ``boot_ms`` how long a node's firmware takes.
 
     ``key`` says what the lab was brought up for (rack, catalog, timers), so that a run knows whether it fits.
     ``programs``: the folder that nodes run their programs from, ``{node}`` in it is a node's name; "": this one's.
+    ``guests``: emulated machines beside the nodes.
     """
 
     name: str
@@ -85,6 +131,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     voters: int = 3
     volumes: bool = True
     programs: str = ""
+    guests: tuple[Guest, ...] = ()
 
     @property
     def infra(self) -> str:
@@ -115,6 +162,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     def home(self, node: NodeId) -> Path:
         """The folder of a node."""
         return self.folder / "nodes" / node
+
+    def case(self, guest: Guest) -> Path:
+        """The folder of an emulated machine."""
+        return self.folder / "machines" / guest.name
 
 
 def read_layout(folder: Path) -> Layout | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from core.ids import NodeId
-from drivers.lab.layout import CLIENT_HOST, DATA_NET, INFRA_HOST, MANAGEMENT_NET, LabFailure, LabNode, Layout
+from drivers.lab.layout import BOOT_NET6, CLIENT_HOST, DATA_NET, INFRA_HOST, MANAGEMENT_NET, LabFailure, LabNode, Layout
 from drivers.lab.shell import NETNS, batch, call, inside
 
 Traffic = Literal["data", "storage", "all"]
@@ -100,6 +100,14 @@ def plug(layout: Layout, node: LabNode) -> None:
             *(f"route add {vip}/32 dev eth0" for vip in layout.vips),
         ),
     )
+    if layout.guests:
+        _speak_ipv6(netns, node)
+
+
+def _speak_ipv6(netns: str, node: LabNode) -> None:
+    """Give a node that boots machines an address of IPv6: firmware waits 13 s for a router to say anything."""
+    call(inside(netns, ("sysctl", "-q", "-e", "net.ipv6.conf.eth0.disable_ipv6=0")), check=False)
+    batch(netns, (f"addr add {BOOT_NET6}{node.number:x}/64 dev eth0 nodad",))
 
 
 def unplug(layout: Layout, node: LabNode) -> None:

@@ -12,8 +12,8 @@ from core.ids import BootId, NodeId, VolumeName
 from core.ports import StoragePort
 from core.records import Instance
 from drivers.ceph import Ceph
+from drivers.ceph_cluster import CephSettings
 from drivers.config import CephTable
-from drivers.lab.ceph_cluster import CephSettings
 from drivers.lab.ceph_local import LocalCluster
 from drivers.lab.shell import enter, inside
 from drivers.storage import CephStorage

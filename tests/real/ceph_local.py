@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 
 from drivers.ceph import Ceph
+from drivers.ceph_cluster import CephSettings
 from drivers.config import CephTable
-from drivers.lab.ceph_cluster import CephSettings
 from drivers.lab.ceph_local import LocalCluster
 from drivers.volumes import Volumes
 from drivers.wire import Attach, Attached, Detach, Detached, Name

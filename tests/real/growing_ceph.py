@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any
 
-from drivers.lab.ceph_cluster import MGR, POOL, CephBroken, CephSettings
+from drivers.ceph_cluster import MGR, POOL, CephBroken, CephSettings
 from drivers.lab.ceph_local import LocalCluster
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "ceph-mgr", "ceph-authtool", "setpriv")

@@ -21,12 +21,12 @@ import msgspec
 from core.ids import Epoch, NodeId, ServiceName
 from core.records import NodeRecord, TermRecord, node_path
 from core.specs import Timing
+from drivers.ceph_cluster import ADMIN, POOL
 from drivers.children import MARK
 from drivers.clock import now_ms
 from drivers.config import CephTable
 from drivers.lab.audit import Row, out_of_order, rows
 from drivers.lab.build import Blueprint, equal_nodes, lab_catalog
-from drivers.lab.ceph_cluster import ADMIN, POOL
 from drivers.lab.client import ClientPlan, read_history
 from drivers.lab.lab import down, key_of, settle, up
 from drivers.lab.layout import Layout

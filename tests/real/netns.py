@@ -140,6 +140,7 @@ def rights(*addresses: str) -> None:
     """Do what is asked of ``drivers.rights.Rights``; deadlines are given as milliseconds from now."""
     from drivers.clock import now_ms
     from drivers.config import AddressTable
+    from drivers.inventory import Machines
     from drivers.rights import Rights
 
     hold = Rights(AddressTable(interface="eth0"), addresses)
@@ -177,7 +178,7 @@ def peers(name: str, folder: str, suspect_ms: str) -> None:
         for number, node in enumerate("abc", start=1)
     }
     timing, catalog = Timing(suspect_ms=int(suspect_ms)), Catalog(name="none", services=())
-    beats = Peers(Config(file=place, tables=tables, timing=timing, catalog=catalog, machines=machines))
+    beats = Peers(Config(file=place, tables=tables, timing=timing, catalog=catalog, machines=Machines(machines)))
     told: list[tuple[str, str, int]] = []
 
     def hear(event: AnyEvent) -> None:

@@ -119,7 +119,7 @@ def test_hostile_answers_neither_hurt_nor_are_believed(port: int, speak: Callabl
     speak("127.9.0.2", honest(IDENTITY))
     two = [guid_answer(IDENTITY), guid_answer(IDENTITY[::-1])]
     speak("127.9.0.3", lambda packet: two if packet == GUID else honest(IDENTITY)(packet))
-    found = look(NET[:3], port)
+    found = look(NET[:3], port, ms=700)
     assert "127.9.0.1" not in found
     assert found["127.9.0.2"].guid == IDENTITY
     assert found["127.9.0.3"].other_guid
@@ -144,7 +144,7 @@ def test_only_who_was_asked_is_listened_to(port: int, speak: Callable[..., Speak
             return packet, there
 
         speaker._socket = Noting(speaker._socket, noting)  # type: ignore[assignment]  # as far as it is used
-        assert look(NET[:1], port) == {}
+        assert look(NET[:1], port, ms=500) == {}
 
 
 class Noting:

@@ -75,7 +75,7 @@ def test_an_identity_is_expected_in_every_order_of_bytes_that_firmware_sends() -
         "11223344556677889900aabbccddee06",
         "44332211665588779900aabbccddee06",
         "06eeddccbbaa00998877665544332211",
-        "ccddee06aabb0099" + "8877665544332211",
+        "ccddee06aabb99008877665544332211",
     ]
     assert uuid_bytes("00" * 16) == ()
 

@@ -7,7 +7,7 @@ import msgspec
 
 from core import effects as fx
 from core.events import AnyEvent, BeatAnswered, Started, StorageSeen
-from core.ids import NO_SESSION, NodeId, SessionId
+from core.ids import NO_SESSION, ImageId, NodeId, SessionId
 from core.journal import Opening
 from core.ports import CoordinationPort, ImagePort, NetbootPort, Ports, PowerPort, StoragePort
 from trial.marks import NoteMark
@@ -55,6 +55,13 @@ class MortalPower(PowerPort, Mortal, Protocol):
     """The power port."""
 
 
+class BootedImage(ImagePort, Protocol):
+    """The image port; ``running``: what the machine booted."""
+
+    @property
+    def running(self) -> ImageId: ...
+
+
 class AgentTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of section ``agent``; times in ms."""
 
@@ -79,7 +86,7 @@ class Around(msgspec.Struct, kw_only=True):
     storage: MortalStorage
     power: MortalPower
     netboot: NetbootPort
-    image: ImagePort
+    image: BootedImage
     configured: Callable[[NodeId], bool]
     storage_seen: Callable[[NodeId], bool]
     implicit: bool
@@ -195,6 +202,7 @@ class AgentSlot:
             running=running,
             server=around.configured(self.node),
             hand_over=hand_over,
+            image=around.image.running,
         )
         host.run(self._ports(host, supervisor), started)
         if self._stops:  # only now: what a stopped process is told first must be that it started

@@ -4,13 +4,13 @@ A BMC lives on the standby rail. Silence is never "off"; "already so" is success
 Source: facts/bmc-and-netboot.md sections 1 and 2.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol, assert_never
 
 import msgspec
 
 from core import effects as fx
-from core.events import OpFailed, PowerSeen
+from core.events import ConsoleSeen, OpFailed, PowerSeen, Scanned, Seen
 from core.ids import NodeId
 from core.ports import Emit, PowerEffect
 from twin.calibration import Calibration, Sampled
@@ -20,7 +20,10 @@ from twin.world.answers import Answer, Asker
 from twin.world.fabric import Fabric
 from twin.world.quirks import Quirks
 
-BmcMode = Literal["ok", "dead", "slow", "hung", "lying_off", "lying_on", "contrary"]
+BmcMode = Literal[
+    "ok", "dead", "slow", "hung", "lying_off", "lying_on", "contrary", "locked", "deaf_to_on", "no_bootdev", "forgetful"
+]
+LOCKED = "the BMC refuses the password"
 
 
 class BmcTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +32,7 @@ class BmcTimes(msgspec.Struct, frozen=True, kw_only=True):
     login_ms: Sampled
     command_ms: Sampled
     slow_ms: Sampled
+    scan_ms: Sampled
     poll_ms: int
     cycle_gap_ms: int
 
@@ -47,6 +51,7 @@ class Machine(Protocol):
     """What a BMC sees and does of its chassis."""
 
     network_once: bool
+    console: list[str]
 
     @property
     def state(self) -> str: ...
@@ -60,6 +65,18 @@ class Machine(Protocol):
     def power_on(self) -> bool: ...
 
     def power_off(self) -> None: ...
+
+
+class Book(Protocol):
+    """Which BMCs hang on a management network, by their addresses."""
+
+    def listing(self, network: str) -> Sequence[NodeId]:
+        """The machines whose BMCs have an address there, in order of addresses."""
+        ...
+
+    def seen(self, node: NodeId, problem: str) -> Seen:
+        """What an answer of a machine's BMC tells; ``problem``: why nobody could log in."""
+        ...
 
 
 class Bmcs:
@@ -80,6 +97,8 @@ class Bmcs:
         self._delays: dict[NodeId, int] = {}
         self._quirks: dict[NodeId, Quirks] = {}
         self._shown: dict[NodeId, tuple[int, bool]] = {}
+        self.book: Book | None = None
+        self.names: dict[NodeId, NodeId] = {}
         self._on_order: list[Callable[[OrderTaken], None]] = []
         self._on_proof: list[Callable[[NodeId], None]] = []
 
@@ -88,7 +107,9 @@ class Bmcs:
 
         ``dead`` and ``hung`` answer nothing; a hung one is well again after a loss of its standby power. ``lying_off``
         reports off whatever is true and so has nothing to switch off; ``lying_on`` the reverse. ``contrary`` answers an
-        order that is already fulfilled with an error.
+        order that is already fulfilled with an error. ``locked`` refuses every password, ``forgetful`` drops every
+        other session. ``deaf_to_on`` confirms an order to switch on and does nothing; ``no_bootdev`` does not pass on
+        what to boot from.
         """
         self._modes[node] = mode
 
@@ -102,6 +123,38 @@ class Bmcs:
         if found is None:
             found = self._quirks[node] = Quirks()
         return found
+
+    def rename(self, old: NodeId, new: NodeId) -> None:
+        """A machine got the name of a node."""
+        self.names[old] = new
+        if old in self._modes:
+            self._modes[new] = self._modes.pop(old)
+        if old in self._delays:
+            self._delays[new] = self._delays.pop(old)
+        if old in self._quirks:
+            self._quirks[new] = self._quirks.pop(old)
+
+    def mend(self, node: NodeId) -> None:
+        """Let a BMC behave well again, whatever its machine is called by now."""
+        self.set_mode(self.names.get(node, node), "ok")
+
+    def hidden(self, node: NodeId) -> bool:
+        """Whether nobody can find a machine by its BMC, or nobody can log in."""
+        return self._modes.get(node) in ("dead", "hung", "locked")
+
+    def rejects(self, node: NodeId) -> str:
+        """Why a BMC ends a session before anything was asked of it; "": it does not."""
+        match self._modes.get(node):
+            case "locked":
+                return LOCKED
+            case "forgetful":
+                return "the session was dropped" if self.stream(node).integers(0, 2) else ""
+            case _:
+                return ""
+
+    def console(self, node: NodeId) -> str:
+        """What a machine has written on its serial console since it was last switched on."""
+        return "\n".join(self._machines[node].console)
 
     def restarted(self, node: NodeId) -> None:
         """Take up that a BMC had lost its power."""
@@ -126,7 +179,7 @@ class Bmcs:
                 return False
             case "lying_on":
                 return True
-            case "ok" | "dead" | "slow" | "hung" | "contrary":
+            case "ok" | "dead" | "slow" | "hung" | "contrary" | "locked" | "deaf_to_on" | "no_bootdev" | "forgetful":
                 return self._machines[node].on
 
     def contrary(self, node: NodeId, action: str) -> bool:
@@ -165,7 +218,9 @@ class Bmcs:
                 obeyed = order.action == "on"
             case "lying_on":
                 obeyed = order.action != "on"
-            case "ok" | "dead" | "slow" | "hung" | "contrary":
+            case "deaf_to_on":
+                obeyed = order.action == "off"
+            case "ok" | "dead" | "slow" | "hung" | "contrary" | "locked" | "no_bootdev" | "forgetful":
                 obeyed = True
         taken = OrderTaken(at_ms=self.kernel.now, by=by, order=order, was=machine.state, obeyed=obeyed)
         for listener in self._on_order:
@@ -180,21 +235,21 @@ class Bmcs:
         if stale is not None:
             self._shown[node] = (self.kernel.now + stale.ms, machine.on)
         if late is not None:
-            self.kernel.after(late.ms, self._act_later, machine, action)
+            self.kernel.after(late.ms, self._act_later, node, machine, action)
         else:
-            self._act(machine, action)
+            self._act(node, machine, action)
         again = quirks.take("bmc_order_repeated")
         if again is not None:
-            self.kernel.after(again.ms, self._act_later, machine, action)
+            self.kernel.after(again.ms, self._act_later, node, machine, action)
 
-    def _act_later(self, machine: Machine, action: Literal["on", "off", "cycle"]) -> None:
+    def _act_later(self, node: NodeId, machine: Machine, action: Literal["on", "off", "cycle"]) -> None:
         if machine.bmc_powered:
-            self._act(machine, action)
+            self._act(node, machine, action)
 
-    def _act(self, machine: Machine, action: Literal["on", "off", "cycle"]) -> None:
+    def _act(self, node: NodeId, machine: Machine, action: Literal["on", "off", "cycle"]) -> None:
         match action:
             case "on":
-                machine.network_once = not machine.on
+                machine.network_once = not machine.on and self._modes.get(node) != "no_bootdev"
                 machine.power_on()
             case "off":
                 machine.power_off()
@@ -228,8 +283,11 @@ class PowerClient(Asker):
                 self._generations[effect.node] = max(effect.generation, self._generations.get(effect.node, 0))
                 answer = Answer(self, effect.op, emit, effect.deadline_ms - self.clock())
                 self._after_login(effect.node, answer, lambda: self._send(effect, answer))
-            case fx.ReadConsole() | fx.Scan():
-                emit(OpFailed(at_ms=self.clock(), op=effect.op, reason="unavailable"))
+            case fx.ReadConsole():
+                answer = Answer(self, effect.op, emit, effect.ms_max)
+                self._after_login(effect.node, answer, lambda: self._console(effect.node, answer))
+            case fx.Scan():
+                self._scan(effect, emit)
             case _:
                 assert_never(effect)
 
@@ -237,7 +295,10 @@ class PowerClient(Asker):
         bmcs = self._bmcs
         if not bmcs.answers(self._node, node):
             return
-        quirks, wait = bmcs.quirks(node), bmcs.login_ms(node)
+        quirks, wait, rejected = bmcs.quirks(node), bmcs.login_ms(node), bmcs.rejects(node)
+        if rejected:
+            self.kernel.after(wait, answer.fail, "refused" if rejected == LOCKED else "failed", rejected)
+            return
         if quirks.armed:
             last = quirks.take("bmc_hangs_after")
             if last is not None and last.left <= 0:
@@ -247,6 +308,25 @@ class PowerClient(Asker):
                 self.kernel.after(wait, answer.fail, "failed", "insufficient resources for session")
                 return
         self.kernel.after(wait, answer.then, act)
+
+    def _console(self, node: NodeId, answer: Answer) -> None:
+        if self._bmcs.answers(self._node, node):
+            self._after_command(node, lambda: answer.succeed(ConsoleSeen(tail=self._bmcs.console(node))))
+
+    def _scan(self, effect: fx.Scan, emit: Emit) -> None:
+        book = self._bmcs.book
+        if book is None:
+            emit(OpFailed(at_ms=self.clock(), op=effect.op, reason="unavailable"))
+            return
+        answer = Answer(self, effect.op, emit, effect.ms_max)
+        wait = self._bmcs.times.scan_ms.draw(self._bmcs.stream(self._node))
+        self.kernel.after(wait, answer.then, lambda: self._found(book, effect.network, answer))
+
+    def _found(self, book: Book, network: str, answer: Answer) -> None:
+        """List the BMCs that answer; those that let nobody in are told with why."""
+        bmcs = self._bmcs
+        seen = [book.seen(node, bmcs.rejects(node)) for node in book.listing(network) if bmcs.answers(self._node, node)]
+        answer.succeed(Scanned(seen=tuple(seen)))
 
     def _after_command(self, node: NodeId, act: Callable[[], None]) -> None:
         self.kernel.after(self._bmcs.times.command_ms.draw(self._bmcs.stream(node)), act)

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from core.ids import DomainId, NodeId, ServiceName
 from formats.catalog import Catalog, Spread
 from formats.hardware import RackFile, Server
 from twin.calibration import Calibration, Sampled
 from twin.streams import Stream
+from twin.world.census import Census
 from twin.world.chassis import ChassisSpec, Restore
 from twin.world.fabric import Fabric
 from twin.world.storage import StorageLayout
@@ -18,6 +20,9 @@ CLIENTS = NodeId("clients")
 """Where clients and operators sit in the fabric: cabled to every switch of the data network."""
 MANAGEMENT = "management-network"
 MONITORS_MAX = 5
+COALESCE_MS, COALESCE_BIG_MS = 1_000, 5_000
+"""In capacity fidelity news of joining nodes wait this long for more of them; the second in racks of more than BIG."""
+BIG = 250
 
 
 class SupervisorTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +45,11 @@ def cable(rack: RackFile) -> Fabric:
         fabric.add_node(server.id, (*server.switches, MANAGEMENT))
     fabric.add_node(CLIENTS, [switch.id for switch in rack.switches])
     return fabric
+
+
+def coalesce_of(nodes: int) -> int:
+    """How long news of joining nodes wait for more of them."""
+    return COALESCE_BIG_MS if nodes > BIG else COALESCE_MS
 
 
 def first_voters(servers: Sequence[Server], size_max: int = 5) -> tuple[NodeId, ...]:
@@ -66,15 +76,25 @@ def storage_layout(rack: RackFile, catalog: Catalog, servers: Sequence[Server]) 
     return StorageLayout(disks=disks, monitors=monitors, volumes=volumes)
 
 
-def chassis_specs(rack: RackFile, restore: Restore) -> tuple[ChassisSpec, ...]:
-    """One chassis for each server."""
+def in_places(rack: RackFile, census: Census | None) -> RackFile:
+    """The same rack, its servers named by their places where nobody has listed them."""
+    if census is None:
+        return rack
+    servers = [replace(s, spec=replace(s.spec, id=census.place_of(s.id))) for s in rack.nodes]
+    first = [replace(s, spec=replace(s.spec, number=1)) for s in servers if census.is_named(s.id)]
+    return replace(rack, nodes=(*first, *(s for s in servers if not census.is_named(s.id))))
+
+
+def chassis_specs(rack: RackFile, restore: Restore, census: Census | None = None) -> tuple[ChassisSpec, ...]:
+    """One chassis for each server; where machines must be found, all but the first are bare."""
     return tuple(
         ChassisSpec(
             node=server.id,
             pdu=server.spec.power_domain,
             restore=restore,
             plugged=server.plugged,
-            installed=server.plugged,
+            installed=server.plugged if census is None else census.is_named(server.id),
+            identity=None if census is None else census.identities[server.id],
         )
         for server in rack.nodes
     )

@@ -4,16 +4,20 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from core.ids import BootId, DomainId, NodeId
+from core.ids import BootId, DomainId, ImageId, NodeId
 from twin.calibration import Sampled
 from twin.kernel import Handle, Kernel
 from twin.streams import Stream
+from twin.world.identity import Identity
 from twin.world.netboot import Netboot
 from twin.world.quirks import Quirks
 
 Restore = Literal["on", "off", "last"]
 ChassisState = Literal["off", "firmware", "netboot", "up", "frozen", "crashed", "no_boot"]
 NO_BOOT = BootId("")
+CONSOLE_LINES = 50
+PANIC_MS = 30_000
+"""A machine whose disk says nothing else restarts so long after a panic (``panic=30`` on the command line)."""
 
 
 class PowerTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +39,7 @@ class ChassisSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One chassis. ``restore``: what it does when power comes back; ``plugged``: cabled from the beginning.
 
     ``installed``: its local disk can boot. ``watchdog_ms``: a hardware watchdog resets it that long after its operating
-    system froze or crashed; 0: it has none.
+    system froze or crashed; 0: it has none. ``identity``: what it shows itself as where machines must be admitted.
     """
 
     node: NodeId
@@ -44,6 +48,21 @@ class ChassisSpec(msgspec.Struct, frozen=True, kw_only=True):
     plugged: bool = True
     installed: bool = True
     watchdog_ms: int = 0
+    identity: Identity | None = None
+
+
+class BootLoader(Protocol):
+    """The slots on a machine's disk (``twin.world.slots``): what boots, and whether that comes up."""
+
+    @property
+    def boots(self) -> bool: ...
+
+    @property
+    def panic_ms(self) -> int: ...
+
+    def from_disk(self) -> None: ...
+
+    def from_network(self, image: ImageId) -> None: ...
 
 
 class Feeder(Protocol):
@@ -73,12 +92,37 @@ class Chassis:
 
     ``state`` is ``crashed`` when its operating system died under power, ``no_boot`` when it found nothing to boot from.
     While it is ``broken`` its self test fails at every power-on, so it ends in ``no_boot``.
-    ``boot_id`` is empty unless an operating system runs, is frozen or crashed.
+    ``boot_id`` is empty unless an operating system runs, is frozen or crashed. ``console`` is what it has written since
+    it was last switched on. ``certified``: its disk holds a certificate of this rack; ``foreign``: it holds another
+    system, which boots if the network is not asked for; ``panics``: every kernel that boots here panics.
     """
 
     __slots__ = (
-        "_power", "_timer", "_tries", "bmc_ready_ms", "boot_id", "boots", "broken", "cord", "feed", "installed", "main",
-        "network_once", "node", "quirks", "spec", "state", "wanted_on", "why",
+        "_power",
+        "_timer",
+        "_tries",
+        "bmc_ready_ms",
+        "boot_id",
+        "boots",
+        "broken",
+        "certified",
+        "console",
+        "cord",
+        "feed",
+        "foreign",
+        "from_network",
+        "identity",
+        "installed",
+        "loader",
+        "main",
+        "network_once",
+        "node",
+        "panics",
+        "quirks",
+        "spec",
+        "state",
+        "wanted_on",
+        "why",
     )  # fmt: skip
 
     def __init__(self, power: Feeder, spec: ChassisSpec) -> None:
@@ -89,8 +133,15 @@ class Chassis:
         self.boot_id = NO_BOOT
         self.boots = 0
         self.quirks = Quirks()
+        self.loader: BootLoader | None = None
         self.broken = False
+        self.panics = False
+        self.foreign = False
+        self.identity = spec.identity
         self.installed = spec.installed
+        self.certified = spec.installed
+        self.from_network = False
+        self.console: list[str] = []
         self.network_once = False
         self.wanted_on = False
         self.why = ""
@@ -132,6 +183,7 @@ class Chassis:
             if not self._power.inrush(self):
                 return False
             self._cancel()
+            self.console = []
             self._firmware()
         return True
 
@@ -187,6 +239,10 @@ class Chassis:
         self.bmc_ready_ms = power.kernel.now + power.times.bmc_start_ms.draw(power.stream(self.node))
         power.bmc_restarted(self.node)
 
+    def says(self, line: str) -> None:
+        """Write a line to the serial console, which keeps the last of them."""
+        self.console = [*self.console[1 - CONSOLE_LINES :], line]
+
     # -- booting -------------------------------------------------------------------------------------------------------
 
     def _restore(self) -> None:
@@ -208,13 +264,20 @@ class Chassis:
         self._timer = None
         if self.broken:
             self.why = "the self test fails"
+            self.says("POST code 0x55: no usable memory. System halted.")
             self._enter("no_boot")
-        elif self.network_once or not self.installed:
+        elif self.network_once or not (self.installed or self.foreign):
             self.network_once = False
             self._enter("netboot")
             self._from_network()
         else:
-            self._load(self._power.times.disk_boot_ms)
+            self._from_disk()
+
+    def _from_disk(self) -> None:
+        self.from_network = False
+        if self.loader is not None and not self.foreign:
+            self.loader.from_disk()
+        self._load(self._power.times.disk_boot_ms)
 
     def _from_network(self) -> None:
         self._timer = None
@@ -224,11 +287,16 @@ class Chassis:
     def _netbooted(self, ok: bool, why: str) -> None:
         power = self._power
         self.why = why
+        self.from_network = ok
+        if not ok:
+            self.says(f"PXE: {why}")
         if ok:
-            self.installed = True
+            self.installed = self.installed or self.identity is None  # where machines are admitted, with that
+            if self.loader is not None:
+                self.loader.from_network(power.netboot.image_of(self.node))
             self._load(power.times.image_boot_ms)
-        elif self.installed:
-            self._load(power.times.disk_boot_ms)
+        elif self.installed or self.foreign:
+            self._from_disk()
         elif self._tries < power.times.netboot_tries_max:
             self._timer = power.kernel.after(power.times.netboot_retry_ms, self._from_network)
         else:
@@ -238,13 +306,21 @@ class Chassis:
         power = self._power
         slow = self.quirks.take("boot_slow") if self.quirks.armed else None
         wait = duration.draw(power.stream(self.node)) + (slow.ms if slow is not None else 0)
-        self._timer = power.kernel.after(wait, self._running)
+        comes_up = not self.panics and (self.loader is None or self.foreign or self.loader.boots)
+        self._timer = power.kernel.after(wait, self._running if comes_up else self._panicked)
+
+    def _panicked(self) -> None:
+        """The kernel came to nothing; it restarts the machine after a while."""
+        self.says("Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)")
+        panic_ms = self.loader.panic_ms if self.loader is not None else PANIC_MS
+        self._timer = self._power.kernel.after(panic_ms, self._firmware)
 
     def _running(self) -> None:
         self._timer = None
         if self.quirks.armed and self.quirks.take("boot_twice"):
             self._firmware()
             return
+        self.says("Debian GNU/Linux 10 left-over ttyS0 login:" if self.foreign else f"{self.node} login:")
         self.boots += 1
         self.boot_id = BootId(f"{self.node}.{self.boots}")
         self._enter("up")

@@ -26,6 +26,7 @@ class Network:
 
     def __init__(self) -> None:
         self.graph = nx.Graph()
+        self.names: dict[str, str] = {}
         self._down_switches: dict[str, int] = {}
         self._down_nodes: dict[str, int] = {}
         self._cuts: dict[tuple[frozenset[str], frozenset[str]], int] = {}
@@ -42,18 +43,19 @@ class Network:
     def shift(self, table: Literal["node", "switch"], vertex: str, by: int) -> None:
         """Count one more (1) or one less (-1) reason why a node's link or a switch is down."""
         counts = self._down_nodes if table == "node" else self._down_switches
+        vertex = self.names.get(vertex, vertex)
         counts[vertex] = max(0, counts.get(vertex, 0) + by)
         self._forget()
 
     def cut(self, senders: Iterable[str], receivers: Iterable[str]) -> None:
         """Drop what senders send to receivers."""
-        key = (frozenset(senders), frozenset(receivers))
+        key = self._cut_of(senders, receivers)
         self._cuts[key] = self._cuts.get(key, 0) + 1
         self._answers.clear()
 
     def mend(self, senders: Iterable[str], receivers: Iterable[str]) -> None:
         """Undo one cut of the same vertices; unknown ones are ignored."""
-        key = (frozenset(senders), frozenset(receivers))
+        key = self._cut_of(senders, receivers)
         count = self._cuts.pop(key, 0)
         if count > 1:
             self._cuts[key] = count - 1
@@ -61,7 +63,16 @@ class Network:
 
     def link_up(self, vertex: str) -> bool:
         """Whether a node's link is up."""
-        return not self._down_nodes.get(vertex, 0)
+        return not self._down_nodes.get(self.names.get(vertex, vertex), 0)
+
+    def rename(self, old: str, new: str) -> None:
+        """Call a vertex by another name from now on."""
+        self.names[new] = self.names.pop(old, old)
+        self._answers.clear()
+
+    def _cut_of(self, senders: Iterable[str], receivers: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
+        names = self.names
+        return frozenset(names.get(one, one) for one in senders), frozenset(names.get(one, one) for one in receivers)
 
     def reachable(self, source: str, target: str) -> bool:
         """Whether packets of ``source`` arrive at ``target``; a vertex always reaches itself."""
@@ -73,6 +84,7 @@ class Network:
     def _reaches(self, source: str, target: str) -> bool:
         if source == target:
             return True
+        source, target = self.names.get(source, source), self.names.get(target, target)
         component = self._component
         if component is None:
             component = self._compute()
@@ -137,6 +149,13 @@ class Fabric:
             for switch in switches:
                 if switch in network.graph:
                     network.link(node, switch)
+
+    def rename(self, old: NodeId, new: NodeId) -> None:
+        """Call a node by another name from now on, in every network."""
+        self.nodes[self.nodes.index(old)] = new
+        for network in self.networks.values():
+            if old in network.graph:
+                network.rename(old, new)
 
     # -- questions -----------------------------------------------------------------------------------------------------
 

@@ -1,14 +1,24 @@
 """The operator: changes of records by compare-and-set, as a person's tool makes them."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
 from core import effects as fx
 from core.events import AnyEvent, Committed, OpSucceeded, ReadBack, SessionEnded, SessionOpened
-from core.ids import NO_SESSION, NodeId, OpId, SessionId
+from core.ids import NO_SESSION, ImageId, NodeId, OpId, SessionId
 from core.ports import CoordinationPort
-from core.records import AnyRecord, Lifecycle, NodeRecord, ServiceRecord, node_path, service_path
+from core.records import (
+    UPGRADE,
+    AnyRecord,
+    Lifecycle,
+    NodeRecord,
+    ServiceRecord,
+    UpgradeRecord,
+    node_path,
+    service_path,
+)
 from core.specs import ServiceSpec
 from twin.kernel import Kernel
 
@@ -65,6 +75,19 @@ class Operator:
         """Change the spec of a service."""
         record = ServiceRecord(spec=spec)
         self._wish(service_path(spec.name), lambda old: (None if old == record else record, True))
+
+    def upgrade(self, image: ImageId, previous: ImageId, parallel: int) -> None:
+        """Have every node upgraded from ``previous`` to ``image``, ``parallel`` of one power domain at once."""
+        new = UpgradeRecord(image=image, previous=previous, parallel=parallel)
+        self._wish(UPGRADE, lambda _old: (new, True))
+
+    def halt_upgrade(self) -> None:
+        """Have no further node upgraded, and the one whose turn it is taken back."""
+        self._wish(UPGRADE, _turns("running", "halted", "halted by the operator"))
+
+    def resume_upgrade(self) -> None:
+        """Carry an upgrade on that halted."""
+        self._wish(UPGRADE, _turns("halted", "running", ""))
 
     # -- compare and set --------------------------------------------------------------------------------------------
 
@@ -132,6 +155,17 @@ class Operator:
         elif isinstance(event, SessionEnded):
             self._session = NO_SESSION
             self._client.submit(fx.OpenSession(resume=NO_SESSION), self._emit)
+
+
+def _turns(before: Literal["running", "halted"], state: Literal["running", "halted"], reason: str) -> Edit:
+    """Take the upgrade from one state to another; what is in neither stays as it is."""
+
+    def edit(old: AnyRecord | None) -> Step:
+        if not isinstance(old, UpgradeRecord) or old.state != before:
+            return None, True
+        return msgspec.structs.replace(old, state=state, reason=reason), True
+
+    return edit
 
 
 def _moves(moves: dict[Lifecycle, Lifecycle], reason: str, end: Lifecycle | None = None) -> Edit:

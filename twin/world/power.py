@@ -83,6 +83,13 @@ class Power:
         for node in nodes:
             self.chassis[node].start_up()
 
+    def rename(self, old: NodeId, new: NodeId) -> None:
+        """A machine got the name of a node."""
+        chassis = self.chassis[new] = self.chassis.pop(old)
+        chassis.node = new
+        self.bmc.rename(old, new)
+        self.netboot.rename(old, new)
+
     # -- faults --------------------------------------------------------------------------------------------------------
 
     def pdu_off(self, pdu: DomainId) -> None:
@@ -148,7 +155,8 @@ class Power:
 
     def came_up(self, chassis: Chassis) -> None:
         """Tell everybody that an operating system runs."""
-        self.netboot.server_up(chassis.node)
+        if chassis.identity is None:
+            self.netboot.server_up(chassis.node)
         for listener in self._on_up:
             listener(chassis.node, chassis.boot_id)
 

@@ -29,6 +29,7 @@ QuirkName = Literal[
     "fence_answer_lost",
     "fence_late",
     "follower_lag",
+    "image_swapped",
     "lift_answer_lost",
     "map_late",
     "mount_replay_long",
@@ -40,6 +41,7 @@ QuirkName = Literal[
     "unmount_fails",
     "watch_late",
     "watch_repeated",
+    "window_expired",
 ]
 """One for each kind of fault that waits for its moment, of the same name."""
 QUIRKS: tuple[str, ...] = get_args(QuirkName)

@@ -78,7 +78,7 @@ class Storage:
 
     def port(self, node: NodeId, clock: Callable[[], int]) -> VolumeClient:
         """Return the storage port of a node's agent."""
-        return VolumeClient(self.kernel, clock, self.map.nodes[node], self.ops, self.times.admin_ms_max)
+        return VolumeClient(self.kernel, clock, self.map.client(node), self.ops, self.times.admin_ms_max)
 
     def write(
         self, instance: Instance, volume: VolumeName, payload: int, answer: Callable[[str], None], ms_max: int
@@ -275,7 +275,7 @@ class Storage:
     def address(self, node: NodeId) -> str:
         """Make the address of a new client instance: the node's own IP and a nonce that never comes again."""
         self._nonce += 1
-        number = self._numbers[node]
+        number = self._numbers.setdefault(node, len(self._numbers) + 1)
         return f"10.99.{number >> 8}.{number & 255}:0/{self._nonce}"
 
     def confirmed(self, volume: VolumeName, instance: Instance) -> None:

@@ -101,6 +101,10 @@ class StorageMap:
         self._placed: set[NodeId] = set()
         self._place({node.id for node in self._carriers})
 
+    def client(self, node: NodeId) -> StorageNode:
+        """A node's part; one that is new here carries no disks."""
+        return self.nodes.setdefault(node, StorageNode(node, 0))
+
     # -- what happens to nodes and daemons -------------------------------------------------------------------------
 
     def start_up(self, nodes: Iterable[NodeId]) -> None:

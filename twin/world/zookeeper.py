@@ -13,6 +13,7 @@ from core.ports import Emit
 from core.records import (
     ENSEMBLE,
     LEASES,
+    MACHINES,
     MEMBERS,
     NODES,
     TERMS,
@@ -36,7 +37,7 @@ from twin.world.zookeeper_sessions import Sessions
 from twin.world.zookeeper_times import ZooKeeperTimes
 from twin.world.zookeeper_tree import Applied, Logged, Tree
 
-LAZY = (MEMBERS + "/", NODES + "/")
+LAZY = (MEMBERS + "/", NODES + "/", MACHINES + "/")
 """Creations and changes below these may wait ``coalesce_ms`` for more of them; deletions never wait."""
 
 
@@ -74,6 +75,7 @@ class Ensemble:
         self._founder = NO_NODE
         self._listeners: list[Callable[[], None]] = []
         self._voter_listeners: list[Callable[[], None]] = []
+        self._machine_listeners: list[Callable[[AnyRecord | None], None]] = []
         self._told: tuple[NodeId, bool] = (NO_NODE, False)
         fabric.on_change(self._quorum.look)
 
@@ -136,6 +138,10 @@ class Ensemble:
     def on_voters(self, fn: Callable[[], None]) -> None:
         """Call ``fn`` when the ensemble has a new configuration."""
         self._voter_listeners.append(fn)
+
+    def on_machine(self, fn: Callable[[AnyRecord | None], None]) -> None:
+        """Call ``fn`` with each record of a machine as it is committed."""
+        self._machine_listeners.append(fn)
 
     # -- what happens to servers and sessions --------------------------------------------------------------------------
 
@@ -320,6 +326,9 @@ class Ensemble:
         for feed in self._feeds.values():
             feed.offer(logged, urgent, self.coalesce_ms)
         for entry in logged:
+            if entry.change.path.startswith(MACHINES + "/"):
+                for tell in self._machine_listeners:
+                    tell(entry.change.data)
             if entry.change.path.startswith((LEASES, TERMS)):
                 for change in (entry.change, entry.was):
                     self._health_changed(change)

@@ -73,6 +73,8 @@ osd_min_pg_log_entries = 100
 osd_op_num_shards = 1
 osd_op_num_threads_per_shard = 2
 osd_pool_default_pg_autoscale_mode = off
+osd_pool_default_size = {copies}
+mon_allow_pool_size_one = {alone}
 mon_data_avail_warn = 3
 mon_warn_on_pool_no_redundancy = false
 paxos_propose_interval = 0.1
@@ -108,7 +110,8 @@ class CephSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What differs between clusters.
 
     ``disk_bytes``: size of each OSD's sparse file; ``monitors``: how many nodes, from the first, have one; ``groups``:
-    placement groups of the pool; ``grace_s``: an OSD silent for so long is reported; ``mon_lease_s``: the monitors'.
+    placement groups of the pool; ``copies``: of each object, on different nodes. ``grace_s``: an OSD silent for so long
+    is reported; ``mon_lease_s``: the monitors'.
     ``ports``: None for the usual ones (each node has its own address), else three numbers for all on one address: the
     monitors' first port, and the range for the other daemons.
     """
@@ -117,6 +120,7 @@ class CephSettings(msgspec.Struct, frozen=True, kw_only=True):
     disk_bytes: int = 4 << 30
     monitors: int = 3
     groups: int = 64
+    copies: int = 3
     grace_s: int = 2
     lease_ratio: float = 0.3
     mon_lease_s: float = 0.4
@@ -236,6 +240,8 @@ class CephCluster:
             root=self.root,
             store=settings.store,
             disk_bytes=settings.disk_bytes,
+            copies=settings.copies,
+            alone="true" if settings.copies == 1 else "false",
             mon_lease_s=settings.mon_lease_s,
             grace_s=settings.grace_s,
             lease_ratio=settings.lease_ratio,

@@ -1,0 +1,152 @@
+"""What a first server has to be told: from the command line, from the time before, from a person, or by default."""
+
+import argparse
+import ipaddress
+import os
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from core.errors import InputError
+from drivers.ca import write_public
+from drivers.toml_text import toml_text
+from formats.load import Name, build
+from formats.problems import Problems
+
+FILE = "first-server.toml"
+RUNNING = Path("/run/moxie/image")
+"""Holds the id of the image that this machine booted, if it booted one of ours."""
+IMAGES, IMAGE_KEY = Path("/var/lib/moxie/images"), Path("/usr/lib/moxie/images.pub")
+"""Where images are kept, and the key that an image brings along to check others."""
+NEEDED = {
+    "boot": 'the subnet in which machines boot, such as "10.98.0.0/24"',
+    "interface": "the network card on that subnet",
+    "management": 'the subnet of the BMCs, such as "10.98.1.0/24"',
+    "bmc_password": "a file with the password of the BMCs, one line, readable by root only",
+    "images": "the folder of the image that machines boot",
+}
+"""What there is no default for, in the order of asking, and how it is asked for."""
+FIXED = ("node", "boot", "interface", "management")
+"""What a rack that was begun keeps: addresses, certificates and records are made from it."""
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a first server is told; see ``drivers.first_words``. Paths are absolute; no secret is in it.
+
+    ``catalog`` None: no service but the one that boots machines.
+    """
+
+    node: Name
+    boot: str
+    interface: str
+    management: str
+    bmc_password: Path
+    images: Path
+    catalog: Path | None = None
+    pool: str = ""
+    gateway: str = ""
+    install: str = ""
+    mode: Literal["dhcp", "proxy"] = "dhcp"
+    bmc_driver: Literal["ipmi", "redfish"] = "ipmi"
+    bmc_user: str = "admin"
+    image: str = ""
+    image_key: Path | None = None
+
+
+def gather(arguments: argparse.Namespace, out: Path, ask: Callable[[str], str] | None = None) -> Answers:
+    """Put the answers together: what is said now, what was said before, what a person says when asked.
+
+    ``ask``: how, None: not at all. Raises: InputError with everything that is missing, or differs from before.
+    """
+    problems = Problems("rack init --first")
+    before = read_before(out)
+    now = _said(arguments)
+    for name in FIXED:
+        if name in before and name in now and now[name] != before[name]:
+            about = f"this rack was begun with {before[name]}; needed: the same, or another --out"
+            problems.add(flag(name), now[name], about)
+    found = {"node": "n1", **_from_the_key(), **before, **now}
+    for name, question in NEEDED.items():
+        if name not in found and ask is not None:
+            said = ask(f"{question}: ").strip()
+            if said:
+                found[name] = str(Path(said).absolute()) if name in ("bmc_password", "images") else said
+        if name not in found:
+            problems.say(f"{flag(name)} is missing; needed: {question}")
+    problems.check()
+    answers = build(found, Answers, problems)
+    problems.check()
+    assert answers is not None
+    return answers if answers.pool else msgspec.structs.replace(answers, pool=usual_pool(answers.boot))
+
+
+def from_terminal() -> Callable[[str], str] | None:
+    """How a person is asked; None where nobody is there to answer."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+
+    def ask(question: str) -> str:
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        return sys.stdin.readline()
+
+    return ask
+
+
+def keep(answers: Answers, out: Path) -> None:
+    """Remember the answers for the next time. Raises: InputError if they cannot be written."""
+    head = "# What `rack init --first` was told; it begins from here when it is run again.\n"
+    table = msgspec.to_builtins(answers, builtin_types=(Path,), enc_hook=str)
+    write_public(out / FILE, (head + toml_text(table)).encode())
+
+
+def read_before(out: Path) -> dict[str, object]:
+    """What was said before; empty at the first time. Raises: InputError if it cannot be read."""
+    path = out / FILE
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError([f"{path}: cannot be read ({error}); needed: what it wrote itself, or remove it"]) from None
+
+
+def flag(name: str) -> str:
+    """The word of the command line for an answer."""
+    return "--" + name.replace("_", "-")
+
+
+def usual_pool(subnet: str) -> str:
+    """The upper quarter of a subnet without its last few addresses; "" if it is no such subnet."""
+    try:
+        net = ipaddress.IPv4Network(subnet)
+    except ValueError:
+        return ""
+    size = net.num_addresses
+    first, last = size * 3 // 4, max(size - 6, size * 3 // 4)
+    return f"{net.network_address + first}-{net.network_address + last}"
+
+
+def _from_the_key() -> dict[str, object]:
+    """What a machine that runs our image from its disk knows by itself: it boots the others with the same image."""
+    try:
+        image = RUNNING.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {"images": str(IMAGES), "image": image, "image_key": str(IMAGE_KEY)} if image else {}
+
+
+def _said(arguments: argparse.Namespace) -> dict[str, object]:
+    names = ("node", "boot", "interface", "management", "pool", "gateway", "install", "bmc_driver", "bmc_user", "image")
+    found: dict[str, object] = {name: value for name in names if (value := getattr(arguments, name))}
+    for name in ("bmc_password", "catalog", "images", "image_key"):
+        path = getattr(arguments, name)
+        if path is not None:
+            found[name] = os.path.abspath(path)  # noqa: PTH100  # a path to a symbolic link stays one
+    if arguments.proxy:
+        found["mode"] = "proxy"
+    return found

@@ -1,0 +1,121 @@
+"""How an image is hardened: files laid over its root, units it never starts, words its kernel starts with.
+
+What each measure is for, what it costs, and what is left out: docs/hardening.md. ``rack image harden`` measures it.
+"""
+
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+OVERLAY = Path(__file__).parent / "root"
+"""What is copied over an image's root: configuration only, no program and no secret."""
+
+KERNEL_WORDS = (
+    "init_on_alloc=1",
+    "init_on_free=1",
+    "slab_nomerge",
+    "page_alloc.shuffle=1",
+    "randomize_kstack_offset=1",
+    "hardened_usercopy=1",
+    "pti=on",
+    "mitigations=auto",
+    "vsyscall=none",
+    "vdso32=0",
+    "debugfs=off",
+    "proc_mem.force_override=never",
+    "module.sig_enforce=1",
+    "lockdown=confidentiality",
+    "intel_iommu=on",
+    "iommu=force",
+    "iommu.strict=1",
+    "iommu.passthrough=0",
+    "oops=panic",
+)
+"""Words for the kernel's command line, in this order. Source: KSPP recommended settings, and Documentation/admin-guide/
+kernel-parameters.txt of Linux 6.1. Debian signs its modules, so that only its own load under ``module.sig_enforce``."""
+
+MASKED = (
+    *(f"{name}.service" for name in ("getty@", "serial-getty@", "console-getty", "autovt@", "container-getty@")),
+    *(f"{name}.service" for name in ("debug-shell", "emergency", "rescue", "ssh", "ssh@", "rsyslog")),
+    *(f"{name}.service" for name in ("apt-daily", "apt-daily-upgrade", "dpkg-db-backup", "man-db", "logrotate")),
+    *(f"{name}.service" for name in ("e2scrub_all", "e2scrub_reap", "ldconfig", "systemd-coredump@")),
+    *(f"systemd-{name}.service" for name in ("firstboot", "homed", "userdbd", "networkd", "network-generator")),
+    *(f"systemd-{name}.service" for name in ("hwdb-update", "machine-id-commit", "update-done", "timesyncd")),
+    *(f"{name}.timer" for name in ("apt-daily", "apt-daily-upgrade", "dpkg-db-backup", "man-db", "logrotate")),
+    *("e2scrub_all.timer", "ssh.socket", "systemd-coredump.socket", "ctrl-alt-del.target"),
+    *("proc-sys-fs-binfmt_misc.automount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
+)
+"""Units that nothing may start: whoever could log in, what changes a system that is not to change, debugging."""
+
+ENABLED = {
+    "nftables.service": ("sysinit.target", "/lib/systemd/system"),
+    "moxie-readonly.service": ("sysinit.target", "/etc/systemd/system"),
+    "moxie-disk.service": ("multi-user.target", "/etc/systemd/system"),
+    "moxie-install.service": ("multi-user.target", "/etc/systemd/system"),
+    "moxie-settle.timer": ("timers.target", "/etc/systemd/system"),
+    "moxie-join.service": ("multi-user.target", "/etc/systemd/system"),
+    "moxie.service": ("multi-user.target", "/etc/systemd/system"),
+}
+"""Units that start with the system: the target that wants each, and where its file is."""
+
+MOUNTS_FOR_ALL = ("moxie-readonly.service", "moxie-disk.service")
+"""Units whose work is to mount for the whole system: in a mount namespace of their own it would go with them."""
+
+LOCKED = "!*"
+"""A password field that no password matches and no key login accepts."""
+_UNITS = Path("etc/systemd/system")
+
+
+def lay_over(root: Path) -> None:
+    """Harden the file tree of an image: lay the overlay over it, mask and enable units, lock every account.
+
+    Nothing keeps a set-user or set-group bit: nobody but root runs here, and services run with NoNewPrivileges.
+    """
+    for path in sorted(OVERLAY.rglob("*")):
+        _lay(path, root / path.relative_to(OVERLAY))
+    for unit in MASKED:
+        link(root / _UNITS / unit, "/dev/null")
+    for unit, (target, home) in ENABLED.items():
+        link(root / _UNITS / f"{target}.wants" / unit, f"{home}/{unit}")
+    link(root / _UNITS / "default.target", "/lib/systemd/system/multi-user.target")
+    lock_accounts(root)
+    for path in privileged(root):
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
+
+
+def lock_accounts(root: Path) -> None:
+    """Leave no account of ``root`` with a password, neither set nor empty."""
+    for name in ("shadow", "shadow-"):
+        file = root / "etc" / name
+        if file.is_file():
+            rows = [line.split(":") for line in file.read_text(encoding="utf-8").splitlines() if ":" in line]
+            for row in rows:
+                row[1] = LOCKED
+            file.write_text("".join(":".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def privileged(root: Path) -> Iterator[Path]:
+    """Find the programs below ``root`` that run with another's rights: files with a set-user or set-group bit."""
+    for path in sorted(root.rglob("*")):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+            yield path
+
+
+def _lay(path: Path, target: Path) -> None:
+    """Copy one file or make one folder, readable by everybody and writable by its owner, whatever umask made ours."""
+    if path.is_dir():
+        target.mkdir(exist_ok=True)
+        target.chmod(0o755)
+    elif "__pycache__" not in path.parts:
+        target.unlink(missing_ok=True)
+        shutil.copyfile(path, target)
+        target.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+def link(path: Path, to: str) -> None:
+    """Make ``path`` a symbolic link, in place of whatever is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(to)

@@ -1,0 +1,78 @@
+"""A management network in namespaces of its own: many real BMCs on one switch, and a node that looks for them."""
+
+import os
+import subprocess
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+from drivers.lab import bmcs
+from tests.real.lab_bmc import HOOKS
+from tests.real.require import require
+
+SUBNET = "10.97.0.0/24"
+
+
+class ManyBmcs:
+    """``count`` BMCs at 10.97.0.11 and up in one namespace; ``node`` is the name of the other, at 10.97.0.1."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        require(bmcs.PROGRAM, "nsenter", "setsid", "ip")
+        self.folder = folder
+        self.node, self._there = f"mxf{os.getpid()}-n", f"mxf{os.getpid()}-b"
+        self.uuids = [str(uuid.uuid5(uuid.NAMESPACE_DNS, f"m{number}")) for number in range(count)]
+        self.addresses = [f"10.97.0.{11 + number}" for number in range(count)]
+        self.folders = [folder / f"m{number}" for number in range(count)]
+        self.password = self._password("right", "s3cret")
+        for name in (self.node, self._there):
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+        _ip("-n", self.node, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self._there)
+        for name in (self.node, self._there):
+            _ip("-n", name, "link", "set", "eth0", "up")
+        _ip("-n", self.node, "addr", "add", "10.97.0.1/24", "dev", "eth0")
+        for number in range(count):
+            self._start(number)
+
+    def __enter__(self) -> "ManyBmcs":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        for folder in self.folders:
+            bmcs.stop(folder)
+        for name in (self.node, self._there):
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a program on the node."""
+        command = ["ip", "netns", "exec", self.node, *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    def _password(self, name: str, password: str) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / name
+        path.touch(mode=0o600)
+        path.write_text(password + "\n", encoding="utf-8")
+        return path
+
+    def _start(self, number: int) -> None:
+        folder, address = self.folders[number], self.addresses[number]
+        folder.mkdir(parents=True)
+        for name, body in HOOKS.items():
+            (folder / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+            (folder / name).chmod(0o755)
+        _ip("-n", self._there, "addr", "add", f"{address}/24", "dev", "eth0")
+        bmc = bmcs.LabBmc(
+            name=f"m{number}",
+            folder=folder,
+            addresses=(address,),
+            password_file=self.password,
+            uuid=self.uuids[number],
+            netns=self._there,
+        )
+        bmcs.write(bmc)
+        bmcs.start(bmc)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
