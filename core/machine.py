@@ -3,8 +3,8 @@
 import msgspec
 
 from core import (
-    admission,
     blocks,
+    boots,
     discovery,
     drain,
     election,
@@ -50,7 +50,7 @@ from core.singleton_table import move
 from core.state import Copy, CopyState, Ending, Phase, Singleton, SingletonState, State, Subject
 from core.view import NodeView, ServiceView
 
-_ALOOF = (Subject.WARD, Subject.DOMAIN, Subject.BLOCK, Subject.DISCOVERY, Subject.ADMISSION)
+_ALOOF = (Subject.WARD, Subject.DOMAIN, Subject.BLOCK, Subject.DISCOVERY, Subject.BOOT)
 """Work for other nodes: its answers change nothing about what this node runs."""
 
 _IDLE, _NEW = SingletonState.IDLE, Phase.NEW
@@ -193,7 +193,7 @@ def _take(b: Brain, event: AnyEvent) -> bool:
             _right_expired(b, event)
         case BootSeen() | JoinAdmitted() | JoinRefused():
             b.look = 0
-            admission.take(b, event)
+            boots.take(b, event)
         case BeatAnswered():
             raise InvariantViolation("a beat is not taken here")
     return True
@@ -305,8 +305,8 @@ def _answer(b: Brain, event: OpSucceeded | OpFailed) -> bool:
             drain.on_answer(b, pending, event)
         case Subject.DISCOVERY:
             discovery.on_answer(b, pending, event)
-        case Subject.ADMISSION:
-            admission.on_answer(b, pending, event)
+        case Subject.BOOT:
+            boots.on_answer(b, pending, event)
         case Subject.UPGRADE:
             upgrade.on_answer(b, pending, event)
     return True

@@ -3,7 +3,7 @@
 import msgspec
 
 from core import effects as fx
-from core.admission import WORDS
+from core.boots import WORDS
 from core.brain import Brain
 from core.events import ConsoleSeen, OpFailed, OpSucceeded
 from core.ids import BootId

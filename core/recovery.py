@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from core import admission, ensemble, quarantine
+from core import boots, ensemble, quarantine
 from core import effects as fx
 from core.brain import Brain
 from core.events import Committed, OpFailed, OpSucceeded, PowerSeen
@@ -340,7 +340,7 @@ def _send(b: Brain, ward: Ward, generation: int, deadline_ms: int) -> None:
     ward.step = "power"
     ward.op = b.op(ME, ward.node, "power")
     b.note("power_ordered", node=ward.node, detail=f"{action}, generation {generation}")
-    admission.allow(b, ward)
+    boots.allow(b, ward)
     b.emit(
         fx.PowerOrder(
             op=ward.op,

@@ -25,7 +25,7 @@ class Subject(StrEnum):
     ENSEMBLE = "ensemble"
     DRAIN = "drain"
     DISCOVERY = "discovery"
-    ADMISSION = "admission"
+    BOOT = "boot"
     UPGRADE = "upgrade"
 
 
@@ -182,7 +182,7 @@ class Brake(msgspec.Struct):
     engaged: bool = False
 
 
-class Admission(msgspec.Struct, frozen=True, array_like=True):
+class Join(msgspec.Struct, frozen=True, array_like=True):
     """A machine that was admitted and is to be noted in its node's record; ``tries``: how often that was tried."""
 
     node: NodeId
@@ -262,7 +262,7 @@ class State(msgspec.Struct):
     blocks: dict[str, int] = {}
     machine_of: dict[str, Guid] = {}
     scanning: dict[str, OpId] = {}
-    admissions: dict[int, Admission] = {}
+    joins: dict[int, Join] = {}
     refusals: list[str] = []
     image: ImageId = NO_IMAGE
     upgrade: Upgrading = msgspec.field(default_factory=Upgrading)

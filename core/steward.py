@@ -5,7 +5,7 @@ Every step is a compare-and-set on the ward's record, so two stewards with diffe
 
 import msgspec
 
-from core import admission, discovery, recovery, upgrade
+from core import boots, discovery, recovery, upgrade
 from core import effects as fx
 from core.brain import COPIES, DRAIN, ROLLING, Brain
 from core.events import OpFailed, OpSucceeded, PowerSeen, ReadBack
@@ -137,7 +137,7 @@ def tend(b: Brain, ward: Ward) -> None:
     """Do the next thing for a ward, if nothing is under way."""
     if not ward.node_synced or not ward.power_synced or ward.op != NO_OP:
         return
-    if b.opening.networks and admission.note_retired(b, ward):
+    if b.opening.networks and boots.note_retired(b, ward):
         return
     member = b.members.get(ward.node)
     if member is not None:
@@ -171,7 +171,7 @@ def _tend_absent(b: Brain, ward: Ward) -> None:
         case L.QUARANTINED | L.MAINTENANCE | L.RETIRED:
             recovery.forget(b, ward.node)
             if upgrade.restarts(b, ward):
-                admission.allow(b, ward)
+                boots.allow(b, ward)
 
 
 def _discover(b: Brain, ward: Ward) -> None:

@@ -7,10 +7,10 @@ from core.brain import Brain
 from core.discovery import machine_of
 from core.events import BootSeen, JoinAdmitted, JoinRefused, OpFailed, OpSucceeded, ReadBack
 from core.records import Lifecycle, NodeRecord, machine_path, node_path
-from core.state import Admission, Pending, Subject, Ward
+from core.state import Join, Pending, Subject, Ward
 from core.upgrade import wanted_image
 
-ME = Subject.ADMISSION
+ME = Subject.BOOT
 REFUSALS_MAX = 20
 TRIES_MAX = 5
 KEPT_MAX = 8
@@ -72,18 +72,18 @@ def _on_admitted(b: Brain, event: JoinAdmitted) -> None:
     ward = b.state.wards.get(event.node)
     if ward is not None:
         ward.stage = "up"
-    _read(b, Admission(event.node, event.guid, event.mac, event.certificate))
+    _read(b, Join(event.node, event.guid, event.mac, event.certificate))
 
 
-def _read(b: Brain, admission: Admission) -> None:
-    op = b.read(ME, admission.node, "read", (node_path(admission.node),))
-    b.state.admissions[op] = admission
+def _read(b: Brain, join: Join) -> None:
+    op = b.read(ME, join.node, "read", (node_path(join.node),))
+    b.state.joins[op] = join
 
 
 def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None:
-    """Note the admission in the record as it is now; again if somebody else wrote it meanwhile."""
-    admission = b.state.admissions.pop(event.op, None)
-    if admission is None:
+    """Note a join in the record as it is now; again if somebody else wrote it meanwhile."""
+    join = b.state.joins.pop(event.op, None)
+    if join is None:
         return
     result = event.result if isinstance(event, OpSucceeded) else None
     if isinstance(result, ReadBack):
@@ -91,14 +91,14 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
         if isinstance(change.data, NodeRecord):
             new = msgspec.structs.replace(
                 change.data,
-                guid=admission.guid,
-                macs=_with(change.data.macs, admission.mac),
-                certificates=_with(change.data.certificates, admission.certificate),
+                guid=join.guid,
+                macs=_with(change.data.macs, join.mac),
+                certificates=_with(change.data.certificates, join.certificate),
             )
             op = b.commit(ME, pending.key, "write", (fx.Put(path=change.path, data=new, version=change.version),))
-            b.state.admissions[op] = admission
-    elif isinstance(event, OpFailed) and event.reason != "session" and admission.tries < TRIES_MAX:
-        _read(b, msgspec.structs.replace(admission, tries=admission.tries + 1))
+            b.state.joins[op] = join
+    elif isinstance(event, OpFailed) and event.reason != "session" and join.tries < TRIES_MAX:
+        _read(b, msgspec.structs.replace(join, tries=join.tries + 1))
 
 
 def _with(known: tuple[str, ...], new: str) -> tuple[str, ...]:
