@@ -80,6 +80,9 @@ def test_several_at_once_are_of_one_domain() -> None:
     world = rack(n2="p1", n3="p2", n4="p1", n5="p1")
     begin(world, parallel=2)
     assert turns(world) == ["n2", "n4"]
+    world = rack(n2="p1", n3="p2", n4="p1")
+    begin(world, parallel=3)
+    assert turns(world) == ["n2", "n4"]
 
 
 def test_a_node_that_was_not_well_for_the_gates_time_is_not_done() -> None:
