@@ -197,7 +197,7 @@ class Upgrading(msgspec.Struct):
 
     ``step``: what it does about its own turn, for ``image``; ``kept``: the image it settled on; ``settled``: in its
     turn, whether everything that should run here does. Where it owns the duty: since when it waits for a turn
-    (``waits``) and since when that node is back and well (``good``), what was asked for when (``asked``), ``op`` what
+    (``waits``), since when that node is ``back``, and ``good``, what was asked for when (``asked``), ``op`` what
     it writes, ``version`` what its last write left.
     """
 
@@ -209,6 +209,7 @@ class Upgrading(msgspec.Struct):
     version: int = -1
     chosen: list[Turn] = []
     waits: dict[str, int] = {}
+    back: dict[str, int] = {}
     good: dict[str, int] = {}
     asked: dict[str, int] = {}
 

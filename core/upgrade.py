@@ -59,6 +59,7 @@ def start_over(b: Brain) -> None:
     """Forget what the duty's owner waits for: the waits of a new session begin anew."""
     b.state.upgrade.version = -1
     b.state.upgrade.waits.clear()
+    b.state.upgrade.back.clear()
     b.state.upgrade.good.clear()
     b.state.upgrade.asked.clear()
     b.cancel("upgrade")
@@ -152,7 +153,7 @@ def _halt(b: Brain, record: UpgradeRecord, version: int, reason: str) -> None:
 def _carry_on(b: Brain, record: UpgradeRecord, version: int) -> None:
     part = b.state.upgrade
     turns = {_key(turn): turn for turn in record.current}
-    for waits in (part.waits, part.good):
+    for waits in (part.waits, part.back, part.good):
         for key in [key for key in waits if key not in turns]:
             del waits[key]
     if not record.current:
@@ -180,10 +181,14 @@ def _carry_on(b: Brain, record: UpgradeRecord, version: int) -> None:
             due.append(good + b.timing.gate_ms)
         else:
             part.good.pop(key, None)
-        if b.now >= since + limit_ms:
-            _halt(b, record, version, f"{turn.node} was not back and well within {limit_ms // 1000} s")
+        until = since + limit_ms
+        if member is not None and member.image == record.image:
+            until = min(until, part.back.setdefault(key, b.now) + b.timing.boot_ms_max)
+        if b.now >= until:
+            how = "is back, and not well" if key in part.back else "was not back"
+            _halt(b, record, version, f"{turn.node} {how} within {(until - since) // 1000} s")
             return
-        due.append(since + limit_ms)
+        due.append(until)
     b.timer("upgrade", min(due))
 
 
@@ -211,30 +216,44 @@ def _read(b: Brain, step: str, turns: list[Turn]) -> None:
 
 def _next_turn(b: Brain, record: UpgradeRecord, version: int) -> None:
     """Choose nodes of one power domain, if the rack can do without them now."""
-    left = sorted(
-        (member.power_domain, node)
-        for node, member in b.members.items()
-        if member.image not in (NO_IMAGE, record.image) and node not in record.done
-    )
+    left = _left(b, record)
     if not left:
-        if not any(node in b.members and b.members[node].image != record.image for node in record.done):
-            new = msgspec.structs.replace(record, state="done", reason="")
-            b.note("upgrade_done", detail=record.image)
-            b.state.upgrade.op = b.commit(ME, "", "done", (fx.Put(path=UPGRADE, data=new, version=version),))
+        new = msgspec.structs.replace(record, state="done", reason="")
+        b.note("upgrade_done", detail=record.image)
+        b.state.upgrade.op = b.commit(ME, "", "done", (fx.Put(path=UPGRADE, data=new, version=version),))
         return
     cluster, _ = ensemble.cluster(b)
     calm = cluster is not None and not (cluster.maintenance or cluster.joining or cluster.leaving)
     if not calm or b.state.brake.engaged or b.state.dead_voters:
         b.timer_in("upgrade", b.timing.retry_ms_max)
         return
+    domain = b.members[left[0]].power_domain
     chosen: list[NodeId] = []
-    for domain, node in left:
-        if domain == left[0][0] and len(chosen) < record.parallel and ensemble.may_lose(b, node, tuple(chosen)):
+    for node in (node for node in left if b.members[node].power_domain == domain):
+        if len(chosen) < record.parallel and ensemble.may_lose(b, node, tuple(chosen)):
             chosen.append(node)
     if not chosen:
         b.timer_in("upgrade", b.timing.retry_ms_max)
         return
     _read(b, "begin", [Turn(node=node, boot_id=b.members[node].boot_id) for node in chosen])
+
+
+def _left(b: Brain, record: UpgradeRecord) -> list[NodeId]:
+    """Members that run another image, in the order of their turns: domain by domain, and those that hold services last.
+
+    A holder's services move to nodes that had their turn. One that was done and runs its old image again is left too.
+    """
+    left = [node for node, member in b.members.items() if member.image not in (NO_IMAGE, record.image)]
+    leases = [lease for spec in b.specs if (lease := b.lease(spec)) is not None]
+    holders = dict.fromkeys(lease.node for lease in leases)
+    begun = dict.fromkeys(b.members[node].power_domain for node in record.done if node in b.members)
+    busy = dict.fromkeys(b.members[node].power_domain for node in holders if node in b.members)
+
+    def turn(node: NodeId) -> tuple[bool, bool, str, bool, NodeId]:
+        domain = b.members[node].power_domain
+        return domain not in begun, domain in busy, domain, node in holders, node
+
+    return sorted(left, key=turn)
 
 
 def _take_back(b: Brain, record: UpgradeRecord) -> None:

@@ -579,8 +579,8 @@ MUTANTS: tuple[Mutant, ...] = (
         15,
         "nodes of several power domains are upgraded at once",
         "upgrade.py",
-        "        if domain == left[0][0] and len(chosen)",
-        "        if domain and len(chosen)",
+        "for node in (node for node in left if b.members[node].power_domain == domain):",
+        "for node in (node for node in left if b.members[node].power_domain):",
     ),
     m(
         "old_image_is_no_reason",

@@ -27,7 +27,7 @@ PLACE = Place(
     pool=("10.98.0.200", "10.98.0.250"),
     ca="ab" * 32,
 )
-FILES = {"vmlinuz": 300_000, "initrd.img": 200_000, "root.squashfs": 3_000_000}
+FILES = {"vmlinuz": 300_000, "initrd.img": 200_000, "root.squashfs": 2_000_000}
 STARTED_MS = 1_000
 
 
@@ -97,9 +97,7 @@ class BootServer:
             macs=macs,
             image=image,
         )
-        order = Allow(
-            key=f"test-{self.orders}", effect=effect, address=f"10.98.0.{number}", until_ms=self.now_ms + ms
-        )
+        order = Allow(key=f"test-{self.orders}", effect=effect, address=f"10.98.0.{number}", until_ms=self.now_ms + ms)
         self.boots.allow(order)
         return order
 

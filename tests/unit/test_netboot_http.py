@@ -221,7 +221,7 @@ def test_beyond_the_streams_that_run_others_are_told_to_come_again(
     served(tmp_path, do, streams_max=1, mbit_max=20)
 
 
-def test_forty_machines_at_once_all_get_their_image_and_never_more_than_a_few_load(tmp_path: Path) -> None:
+def test_forty_machines_at_once_all_get_their_image_and_few_load_their_kernel_together(tmp_path: Path) -> None:
     loading: set[int] = set()
     most = 0
 
@@ -232,14 +232,15 @@ def test_forty_machines_at_once_all_get_their_image_and_never_more_than_a_few_lo
             if "moxie.token" in script:
                 break
             assert "this machine asks again" in script, script
-            await asyncio.sleep(0.02)  # iPXE sleeps for the seconds that the script says
+            await asyncio.sleep(0.1)  # iPXE sleeps for the seconds that the script says
         loading.add(number)
         most = max(most, len(loading))
         for name in FILES:
             answer = await server.get(f"/images/{server.image}/{name}", number=number)
             assert answer.status == 200
             assert len(answer.body) == (server.images / server.image / name).stat().st_size
-        loading.discard(number)
+            if name == "initrd.img":
+                loading.discard(number)
 
     async def do(server: BootServer) -> None:
         for number in range(1, 41):
@@ -251,4 +252,4 @@ def test_forty_machines_at_once_all_get_their_image_and_never_more_than_a_few_lo
             (f"n{number}", stage) for number in range(1, 41) for stage in ("script", "kernel", "image")
         )
 
-    served(tmp_path, do, streams_max=4, mbit_max=4_000)
+    served(tmp_path, do, streams_max=4)

@@ -90,13 +90,13 @@ def test_without_an_open_window_dhcp_answers_nobody() -> None:
     assert not [line for line in lines if "set:ours" in line]
 
 
-def test_a_machine_gets_the_address_that_it_will_keep_and_only_by_its_identity() -> None:
+def test_a_machine_gets_the_address_that_it_will_keep_and_clones_get_far_enough_to_be_seen() -> None:
     machine = Expected(node=N6, address="10.98.0.6", guid=GUID, macs=("52:54:00:98:00:06",))
     lines = _config(machine)
     assert "dhcp-match=set:is-n6,97,00:44:33:22:11:66:55:88:77:99:00:aa:bb:cc:dd:ee:06" in lines
     assert "dhcp-range=tag:is-n6,10.98.0.6,10.98.0.6,255.255.255.0,2m" in lines
     assert "tag-if=set:ours,tag:is-n6" in lines
-    assert not [line for line in lines if line.startswith("dhcp-mac")]
+    assert "dhcp-mac=set:is-n6,52:54:00:98:00:06" in lines
 
 
 def test_a_machine_of_unknown_identity_is_known_by_its_network_card() -> None:

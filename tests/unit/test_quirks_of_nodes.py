@@ -194,7 +194,7 @@ def test_a_lost_offer_is_asked_for_again() -> None:
 def test_lost_heartbeats_silence_one_pair_in_one_direction_only() -> None:
     bare = Bare("heartbeats_lost", of="n2")
     for node in bare.world.nodes:
-        bare.world._state[node] = "up"
+        bare.world.state[node] = "up"
     others: list[AnyEvent] = []
     bare.world.peers.listen(N1, (N2, N3), bare.emit)
     bare.world.peers.listen(N2, (N1,), others.append)

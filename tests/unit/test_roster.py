@@ -6,10 +6,14 @@ import pytest
 
 from core.ids import DomainId, Guid, NodeId, RackId
 from core.records import MACHINES, AnyRecord, Change, MachineRecord, machine_path
+from drivers.agents import Life
 from drivers.config import Config, load_config
+from drivers.loop import Loop
 from drivers.peers import Peers
 from drivers.power import Power
 from drivers.roster import FILE, Roster, address_and_port, encode, read
+from drivers.supervision import Parts, Supervisor
+from drivers.wire import Machines
 from tests.unit.test_networks import BOOT, NETWORK, NODE
 
 N6 = NodeId("n6")
@@ -166,3 +170,16 @@ def test_a_broken_file_costs_nothing_but_what_it_knew(file: Path, data: bytes) -
 )
 def test_a_bmcs_name_is_an_address_and_a_port(bmc: str, parts: tuple[str, int]) -> None:
     assert address_and_port(bmc) == parts
+
+
+def test_a_supervisor_that_is_told_hears_the_heartbeats_of_who_was_found(config: Config) -> None:
+    loop, peers = Loop(), Peers(config)
+    life = Life(agent=("true",), spare=("true",), hand_over=("true",), hold=Path("hold"), restart_ms=1, give_up_ms=1)
+    supervisor = Supervisor(config, loop, Parts(life=life, peers=peers, cgroups=False))
+    try:
+        supervisor._heard(Machines(records=(record(6),)))
+        assert peers._machines.by_number(6) == N6
+        supervisor._heard(Machines(records=()))
+        assert N6 not in config.machines
+    finally:
+        supervisor.close()

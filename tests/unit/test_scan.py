@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.events import OpFailed, OpSucceeded, Scanned, Seen
 from core import effects as fx
+from core.events import OpFailed, OpSucceeded, Scanned, Seen
 from core.ids import DomainId, Guid, NodeId, OpId, RackId
 from core.records import MachineRecord
 from drivers import scan
@@ -21,6 +21,7 @@ from drivers.scan import REFUSED_MS, Scans
 from tests.real.lab_bmc import free_port
 from tests.unit.spoken_bmc import Answer, Speaker, honest
 
+Speak = Callable[[str, Answer], Speaker]
 ONE, TWO = "127.8.0.1", "127.8.0.2"
 G1, G2 = "11" * 16, "22" * 16
 U1 = "11111111-1111-1111-1111-111111111111"
@@ -74,6 +75,11 @@ class Bmc:
         if desk.accepts.get(table.address) != word:
             raise BmcFailure("credentials", "no")
         yield Chassis(desk.guids.get(table.address, ""))
+
+
+@pytest.fixture(autouse=True)
+def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.discovery.ROUND_MS", 40)
 
 
 @pytest.fixture
@@ -135,19 +141,23 @@ def on_record(guid: str, bmc: str, **changes: object) -> MachineRecord:
     return MachineRecord(**{**fields, **changes})  # type: ignore[arg-type]  # as tests need them
 
 
-def test_a_new_machine_is_told_with_the_credentials_that_it_accepts(desk: Desk, network: NetworkTable, speak) -> None:  # type: ignore[no-untyped-def]
+def test_a_new_machine_is_told_with_the_credentials_that_it_accepts(
+    desk: Desk, network: NetworkTable, speak: Speak
+) -> None:
     speak(ONE, honest(G1))
     speak(TWO, honest(G2))
     desk.accepts = {ONE: "old", TWO: "good"}
     found = look(scans_of(desk, network), network)
     port = network.access[0].at_port
-    assert found[ONE] == Seen(bmc=f"{ONE}:{port}", guid=Guid(G1), rack=RackId("r2"), power_domain=DomainId("p2"), access="old")
+    assert found[ONE] == Seen(
+        bmc=f"{ONE}:{port}", guid=Guid(G1), rack=RackId("r2"), power_domain=DomainId("p2"), access="old"
+    )
     assert found[TWO].access == "good"
     assert sorted(desk.tried) == [(ONE, "old"), (TWO, "good"), (TWO, "old")]
 
 
-def test_what_was_refused_is_not_tried_again_for_an_hour_unless_it_was_changed(  # type: ignore[no-untyped-def]
-    desk: Desk, network: NetworkTable, speak
+def test_what_was_refused_is_not_tried_again_for_an_hour_unless_it_was_changed(
+    desk: Desk, network: NetworkTable, speak: Speak
 ) -> None:
     speak(ONE, honest(G1))
     clock = Clock()
@@ -168,7 +178,9 @@ def test_what_was_refused_is_not_tried_again_for_an_hour_unless_it_was_changed( 
     assert len(desk.tried) == 5
 
 
-def test_what_another_node_was_refused_is_not_tried_at_once_by_the_next(desk: Desk, network: NetworkTable, speak) -> None:  # type: ignore[no-untyped-def]
+def test_what_another_node_was_refused_is_not_tried_at_once_by_the_next(
+    desk: Desk, network: NetworkTable, speak: Speak
+) -> None:
     speak(ONE, honest(G1))
     told = look(scans_of(desk, network), network)[ONE]
     tried = list(desk.tried)
@@ -177,7 +189,7 @@ def test_what_another_node_was_refused_is_not_tried_at_once_by_the_next(desk: De
     assert desk.tried == tried
 
 
-def test_a_machine_that_is_known_is_not_logged_into(desk: Desk, network: NetworkTable, speak) -> None:  # type: ignore[no-untyped-def]
+def test_a_machine_that_is_known_is_not_logged_into(desk: Desk, network: NetworkTable, speak: Speak) -> None:
     speak(ONE, honest(G1))
     record = on_record(G1, f"{ONE}:623", node=NodeId("n6"), number=6, access="good")
     seen = look(scans_of(desk, network, records=[record]), network)[ONE]
@@ -185,7 +197,7 @@ def test_a_machine_that_is_known_is_not_logged_into(desk: Desk, network: Network
     assert desk.tried == []
 
 
-def test_another_machine_in_the_place_of_a_known_one_is_new(desk: Desk, network: NetworkTable, speak) -> None:  # type: ignore[no-untyped-def]
+def test_another_machine_in_the_place_of_a_known_one_is_new(desk: Desk, network: NetworkTable, speak: Speak) -> None:
     speak(ONE, honest(G2))
     desk.accepts[ONE] = "good"
     record = on_record(G1, f"{ONE}:623", node=NodeId("n6"), number=6, access="good")
@@ -194,8 +206,8 @@ def test_another_machine_in_the_place_of_a_known_one_is_new(desk: Desk, network:
     assert (ONE, "good") in desk.tried
 
 
-def test_a_machine_of_the_inventory_is_tried_with_its_own_credentials_only(  # type: ignore[no-untyped-def]
-    desk: Desk, network: NetworkTable, tmp_path: Path, speak
+def test_a_machine_of_the_inventory_is_tried_with_its_own_credentials_only(
+    desk: Desk, network: NetworkTable, tmp_path: Path, speak: Speak
 ) -> None:
     (tmp_path / "own").touch(mode=0o600)
     (tmp_path / "own").write_text("own\n", encoding="utf-8")
@@ -212,7 +224,9 @@ def test_a_machine_of_the_inventory_is_tried_with_its_own_credentials_only(  # t
     assert "not that of n3" in seen.problem
 
 
-def test_a_machine_of_the_inventory_without_a_bmc_is_known_by_its_identity(desk: Desk, network: NetworkTable, speak) -> None:  # type: ignore[no-untyped-def]
+def test_a_machine_of_the_inventory_without_a_bmc_is_known_by_its_identity(
+    desk: Desk, network: NetworkTable, speak: Speak
+) -> None:
     speak(ONE, honest(G1))
     desk.accepts[ONE] = "good"
     listed = Machine(id="n3", number=3, address="10.0.0.3", uuid=U1)
@@ -220,7 +234,7 @@ def test_a_machine_of_the_inventory_without_a_bmc_is_known_by_its_identity(desk:
     assert (seen.node, seen.number, seen.access) == ("n3", 3, "good")
 
 
-def test_nobody_is_touched_where_no_credentials_are_given(desk: Desk, network: NetworkTable, speak) -> None:  # type: ignore[no-untyped-def]
+def test_nobody_is_touched_where_no_credentials_are_given(desk: Desk, network: NetworkTable, speak: Speak) -> None:
     bare = NetworkTable(name="mgmt", subnet=network.subnet)
     network = NetworkTable(name="mgmt", subnet=network.subnet, access=(network.access[0],))
     speak(ONE, honest(G1))
@@ -232,8 +246,8 @@ def test_nobody_is_touched_where_no_credentials_are_given(desk: Desk, network: N
 
 
 @pytest.mark.parametrize("kind", ["silent", "failed", "unreachable"])
-def test_a_bmc_that_merely_fails_is_tried_again_the_next_time(  # type: ignore[no-untyped-def]
-    desk: Desk, network: NetworkTable, kind: Kind, speak
+def test_a_bmc_that_merely_fails_is_tried_again_the_next_time(
+    desk: Desk, network: NetworkTable, kind: Kind, speak: Speak
 ) -> None:
     speak(ONE, honest(G1))
     desk.fails[ONE] = kind
@@ -244,7 +258,9 @@ def test_a_bmc_that_merely_fails_is_tried_again_the_next_time(  # type: ignore[n
     assert look(scans, network)[ONE].access == "good"
 
 
-def test_a_password_file_that_others_may_read_is_said_and_not_used(desk: Desk, network: NetworkTable, speak) -> None:  # type: ignore[no-untyped-def]
+def test_a_password_file_that_others_may_read_is_said_and_not_used(
+    desk: Desk, network: NetworkTable, speak: Speak
+) -> None:
     speak(ONE, honest(G1))
     for access in network.access:
         access.password_file.chmod(0o644)
@@ -252,8 +268,8 @@ def test_a_password_file_that_others_may_read_is_said_and_not_used(desk: Desk, n
     assert desk.tried == []
 
 
-def test_a_bmc_without_identity_is_told_only_after_some_looks(  # type: ignore[no-untyped-def]
-    desk: Desk, network: NetworkTable, monkeypatch: pytest.MonkeyPatch, speak
+def test_a_bmc_without_identity_is_told_only_after_some_looks(
+    desk: Desk, network: NetworkTable, monkeypatch: pytest.MonkeyPatch, speak: Speak
 ) -> None:
     speak(ONE, lambda packet: honest(G1)(packet) if packet[3] == 6 else ())
     desk.accepts[ONE] = "good"
@@ -263,7 +279,7 @@ def test_a_bmc_without_identity_is_told_only_after_some_looks(  # type: ignore[n
     assert look(scans, network)[ONE].guid == G1
 
 
-def test_two_identities_from_one_address_are_a_problem(desk: Desk, network: NetworkTable, speak) -> None:  # type: ignore[no-untyped-def]
+def test_two_identities_from_one_address_are_a_problem(desk: Desk, network: NetworkTable, speak: Speak) -> None:
     speak(ONE, lambda packet: (*honest(G1)(packet), *honest(G2)(packet)))
     desk.accepts[ONE] = "good"
     seen = look(scans_of(desk, network), network)[ONE]
@@ -271,7 +287,7 @@ def test_two_identities_from_one_address_are_a_problem(desk: Desk, network: Netw
     assert "sends two identities" in seen.problem
 
 
-def test_the_power_port_answers_once_within_the_limit(desk: Desk, network: NetworkTable, speak) -> None:  # type: ignore[no-untyped-def]
+def test_the_power_port_answers_once_within_the_limit(desk: Desk, network: NetworkTable, speak: Speak) -> None:
     speak(ONE, honest(G1))
     desk.accepts[ONE] = "good"
     events: list[OpSucceeded | OpFailed] = []
@@ -287,3 +303,14 @@ def test_the_power_port_answers_once_within_the_limit(desk: Desk, network: Netwo
     assert isinstance(events[1], OpSucceeded)
     assert isinstance(events[1].result, Scanned)
     assert [seen.access for seen in events[1].result.seen] == ["good"]
+
+
+def test_a_large_network_is_looked_through_in_parts_and_who_is_known_is_always_asked(desk: Desk) -> None:
+    network = NetworkTable(name="mgmt", subnet="10.97.0.0/20")
+    record = on_record(G1, "10.97.9.9:623", node=NodeId("n6"), number=6, access="good")
+    scans = scans_of(desk, network, records=[record])
+    parts = [scans._window(network) for _ in range(scans.looks(network))]
+    assert all(len(set(part)) == len(part) <= scan.WINDOW for part in parts)
+    assert all("10.97.9.9" in part for part in parts)
+    assert {address for part in parts for address in part} == set(map(str, network.net.hosts()))
+    assert scans.looks(NetworkTable(name="mgmt", subnet="10.97.0.0/24")) == 1

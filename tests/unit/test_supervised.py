@@ -9,8 +9,8 @@ import pytest
 
 from core import effects as fx
 from core.events import AnyEvent, RightExpired
-from core.ids import BootId, Epoch, NodeId, OpId, ServiceName, VolumeName
-from core.records import Instance
+from core.ids import BootId, DomainId, Epoch, Guid, NodeId, OpId, RackId, ServiceName, VolumeName
+from core.records import Instance, MachineRecord
 from drivers.supervised import SOCKET, Supervised, SupervisorGone
 from drivers.wire import (
     Alive,
@@ -22,6 +22,7 @@ from drivers.wire import (
     FromSupervisor,
     Hello,
     Leaving,
+    Machines,
     Name,
     Order,
     RunServer,
@@ -35,6 +36,9 @@ from drivers.wire import (
 DB, VOLUME, EPOCH = ServiceName("db"), VolumeName("vol"), Epoch(3)
 WELCOME = Welcome(boot_id=BootId("b1"), incarnation=4)
 INSTANCE = Instance(node=NodeId("n1"), boot_id=BootId("b1"), epoch=EPOCH, address="10.0.0.1:0/7")
+MACHINE = MachineRecord(
+    guid=Guid("1" * 32), bmc="10.0.0.9:623", rack=RackId("r1"), power_domain=DomainId("p1"), node=NodeId("n6"), number=6
+)
 EXPIRED = RightExpired(at_ms=1, service=DB, epoch=EPOCH)
 
 
@@ -111,12 +115,14 @@ def test_small_words_are_passed_on(pair: Pair) -> None:
     pair.agent.listen((NodeId("n2"),), pair.emit)
     pair.agent.name(Name(volume=VOLUME, epoch=EPOCH, instance=INSTANCE))
     pair.agent.alive()
+    pair.agent.machines((MACHINE,))
     pair.agent.leaving()
-    assert [pair.other.heard() for _ in range(5)] == [
+    assert [pair.other.heard() for _ in range(6)] == [
         RunServer(argv=("java",), log="/log"),
         Order(effect=fx.ListenTo(nodes=(NodeId("n2"),))),
         Name(volume=VOLUME, epoch=EPOCH, instance=INSTANCE),
         Alive(),
+        Machines(records=(MACHINE,)),
         Leaving(),
     ]
 

@@ -101,12 +101,22 @@ def test_a_node_that_was_not_well_for_the_gates_time_is_not_done() -> None:
     assert turns(world) == []
 
 
+def test_a_node_that_runs_its_old_image_again_has_another_turn() -> None:
+    world = rack(n2="p1", n3="p2")
+    begin(world)
+    upgraded(world, "n2")
+    world.member("n2", OLD, "b3")
+    upgraded(world, "n3", "p2")
+    assert turns(world) == ["n2"]
+
+
 def test_a_node_that_never_gets_well_is_drained_and_goes_back() -> None:
     world = rack(n2="p1", n3="p2")
     begin(world)
     back(world, "n2")
-    world.run(2_000_000)
+    world.run(world.opening.timing.boot_ms_max)
     assert (record(world).state, turns(world)) == ("halted", ["n2"])
+    assert "n2 is back, and not well" in record(world).reason
     assert world.state("n2") is L.DRAINING
     world.set_state("n2", L.MAINTENANCE)
     world.leave("n2")
@@ -138,7 +148,7 @@ def test_staying_away_halts_and_the_node_is_powered_like_a_lost_one() -> None:
     world.leave("n2")
     world.run(3_000_000)
     assert record(world).state == "halted"
-    assert "n2 was not back and well within" in record(world).reason
+    assert "n2 was not back within" in record(world).reason
     assert world.state("n2") is not L.MAINTENANCE
 
 

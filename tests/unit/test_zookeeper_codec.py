@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from core import effects as fx
-from core.ids import DomainId, Epoch, NodeId, RackId, ServiceName, SessionId
+from core.ids import DomainId, Epoch, Guid, NodeId, RackId, ServiceName, SessionId
 from core.records import (
     CLUSTER,
     ENSEMBLE,
@@ -15,6 +15,7 @@ from core.records import (
     MEMBERS,
     NODES,
     SERVICES,
+    UPGRADE,
     AnyRecord,
     ClusterRecord,
     EnsembleRecord,
@@ -23,6 +24,7 @@ from core.records import (
     NodeRecord,
     ServiceRecord,
     TermRecord,
+    machine_path,
 )
 from core.specs import ServiceSpec
 from drivers import zookeeper_jute as jute
@@ -193,6 +195,9 @@ def test_with_tls_what_a_node_says_of_itself_is_written_by_no_other() -> None:
         assert grants(path, N1, tls=True)[1].id == "CN=n1,O=rack"
     assert [grant.rights for grant in grants(f"{SERVICES}/db", N1, tls=True)] == [READ]
     assert [grant.rights for grant in grants(CLUSTER, N1, tls=True)] == [READ | WRITE]
+    assert [grant.rights for grant in grants(UPGRADE, N1, tls=True)] == [READ | WRITE]
+    assert [grant.rights for grant in grants(machine_path(Guid("00ff")), N1, tls=True)] == [READ | WRITE]
+    assert not any(grant.rights & DELETE for grant in grants("/moxie/machines", N1, tls=True))
     assert not any(grant.rights & DELETE for grant in grants(f"{MEMBERS}/r1", N1, tls=True))
     assert not any(grant.rights & DELETE for grant in grants(NODES, N1, tls=True))
     assert [grant.rights for grant in grants(NODES, N1, tls=False)] == [ALL]

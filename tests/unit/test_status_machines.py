@@ -1,0 +1,127 @@
+"""``rack status`` about machines: who was found and left alone, why boots failed, who was refused, how upgrades go."""
+
+import json
+
+import msgspec
+
+from core.ids import NO_NODE, BootId, Guid, ImageId, NodeId
+from core.records import (
+    UPGRADE,
+    AnyRecord,
+    Lifecycle,
+    MachineRecord,
+    Turn,
+    UpgradeRecord,
+    machine_path,
+    member_path,
+    node_path,
+)
+from drivers.rack_state import Heard, RackState
+from drivers.status import to_json
+from drivers.status_text import status_text
+from formats.paint import Paint
+from tests.unit.made_rack import P1, R1, agents, member_record, node_record, rack_state, view
+
+PLAIN = Paint(False)
+LOCKED = MachineRecord(
+    guid=Guid("00112233445566778899aabbccddeeff"),
+    bmc="10.97.0.9:623",
+    rack=R1,
+    power_domain=P1,
+    problem="refuses every credential given for it (factory)",
+)
+NEW, OLD = ImageId("aaaa000011112222"), ImageId("bbbb000011112222")
+
+
+def with_machines(*machines: MachineRecord) -> dict[str, AnyRecord | None]:
+    return {machine_path(machine.guid): machine for machine in machines}
+
+
+def test_only_machines_that_need_a_person_are_listed() -> None:
+    fine = msgspec.structs.replace(LOCKED, guid=Guid("1" * 32), node=NodeId("n6"), number=6, access="lab", problem="")
+    gone = msgspec.structs.replace(fine, guid=Guid("2" * 32), node=NodeId("n7"), number=7, retired=True)
+    text = status_text(rack_state(with_machines(LOCKED, fine, gone)), PLAIN)
+    lines = [line for line in text.splitlines() if line.startswith("10.97.0.9")]
+    assert len(lines) == 2
+    assert "n7" in lines[0]
+    assert "retired: it never boots here again" in lines[0]
+    assert "00112233-4455-6677-8899-aabbccddeeff  –     –       refuses every credential" in lines[1]
+    assert "FOUND AT" not in status_text(rack_state(with_machines(fine)), PLAIN)
+
+
+def test_a_quarantined_node_shows_its_reason_and_the_end_of_its_console() -> None:
+    said = "\n".join(f"line {n} \x1b[31m" + "x" * 200 for n in range(40))
+    life = msgspec.structs.replace(node_record("n5", Lifecycle.QUARANTINED, "did not join in 5 boots"), console=said)
+    text = status_text(rack_state({node_path(NodeId("n5")): life, member_path(R1, NodeId("n5")): None}), PLAIN)
+    part = text[text.index("QUARANTINED") :].split("\n\n")[0].splitlines()
+    assert part[1] == "  n5: did not join in 5 boots"
+    assert part[2].startswith("    │ line 28 ")
+    assert part[-1].startswith("    │ line 39 ")
+    assert len(part) == 14
+    assert max(map(len, part)) < 120
+    assert "\x1b" not in text
+
+
+def test_refusals_are_said_with_the_node_that_refused() -> None:
+    views: dict[NodeId, Heard] = agents() | {
+        NodeId("n1"): Heard(view=view("n1", refusals=("n6: token_spent, machine x",)))
+    }
+    rack = msgspec.structs.replace(rack_state(), agents=views)
+    assert "  by n1: n6: token_spent, machine x" in status_text(rack, PLAIN).splitlines()
+    many = {NodeId("n1"): Heard(view=view("n1", refusals=tuple(f"no {n}" for n in range(50))))}
+    text = status_text(msgspec.structs.replace(rack, agents=many), PLAIN)
+    assert "by n1: no 49" in text
+    assert "and 30 before" in text
+    assert "by n1: no 29" not in text
+
+
+def upgraded(state: str, **changes: object) -> RackState:
+    record = UpgradeRecord(
+        image=NEW,
+        previous=OLD,
+        state=state,
+        done=(NodeId("n1"),),
+        current=(Turn(node=NodeId("n2"), boot_id=BootId("b")),),
+    )
+    member = member_record("n1", image=NEW)
+    record = msgspec.structs.replace(record, **changes)
+    return rack_state({UPGRADE: record, member_path(R1, NodeId("n1")): member})
+
+
+def test_an_upgrade_shows_how_far_it_is_and_each_node_what_it_runs() -> None:
+    text = status_text(upgraded("running"), PLAIN)
+    assert f"upgrade to image {NEW}: running, 1 of 5 nodes run it and are well; before: {OLD}; now: n2" in text
+    head = next(line for line in text.splitlines() if line.startswith("NODE"))
+    row = next(line for line in text.splitlines() if line.startswith("n1 "))
+    assert row[head.index("IMAGE") :].startswith(NEW)
+    assert "IMAGE" not in status_text(rack_state(), PLAIN)
+
+
+def test_a_halted_upgrade_says_why_and_what_to_do() -> None:
+    text = status_text(upgraded("halted", reason="n2 came back on the old image"), PLAIN)
+    assert "halted, 1 of 5" in text
+    assert "  n2 came back on the old image" in text
+    assert "rack upgrade resume" in text
+
+
+def test_the_json_has_all_of_it_by_name() -> None:
+    rack = msgspec.structs.replace(upgraded("halted", reason="why"), problems=("n6: its address is in the pool",))
+    rack = msgspec.structs.replace(rack, records={**rack.records, **rack_state(with_machines(LOCKED)).records})
+    shown = json.loads(to_json(rack))
+    assert shown["machines"][0]["problem"] == LOCKED.problem
+    assert shown["machines"][0]["node"] == NO_NODE
+    assert "00112233-4455-6677-8899-aabbccddeeff" in shown["machines"][0]["uuids"]
+    assert shown["machine_problems"] == ["n6: its address is in the pool"]
+    assert shown["upgrade"]["state"] == "halted"
+    assert shown["upgrade"]["current"][0]["node"] == "n2"
+    assert shown["images"] == {} or shown["images"] == {"n1": NEW}
+    assert shown["nodes"]["n1"]["console"] == ""
+    assert shown["refusals"] == {}
+    assert "its address is in the pool" in status_text(rack, PLAIN)
+
+
+def test_what_a_bmc_says_cannot_steer_the_terminal() -> None:
+    evil = msgspec.structs.replace(LOCKED, problem="x\x1b[2J\nn9 joined", bmc="\x1b]0;t\x07")
+    text = status_text(rack_state(with_machines(evil)), PLAIN)
+    assert "\x1b" not in text
+    assert not any(line.startswith("n9") for line in text.splitlines())
