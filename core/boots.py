@@ -55,7 +55,8 @@ def _on_boot(b: Brain, event: BootSeen) -> None:
     ward = b.state.wards.get(event.node)
     if ward is not None and STAGES.index(event.stage) > STAGES.index(ward.stage):  # it may begin again: how far it came
         ward.stage = event.stage
-        b.note("boot_seen", node=event.node, detail=event.detail or event.stage)
+        detail = f"{event.stage}: {event.detail}" if event.detail else event.stage
+        b.note("boot_seen", node=event.node, detail=detail)
 
 
 def _on_refused(b: Brain, event: JoinRefused) -> None:
