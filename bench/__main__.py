@@ -13,6 +13,7 @@ BENCHMARKS = {
     "step": "Machine.step",
     "protocol": "protocol fidelity, 20 nodes, all checkers on",
     "cold_start": "a cold rack of 1,000 nodes, dark to all joined",
+    "boot": "1,000 dark machines that nobody has listed: found, booted, admitted",
     "lanl": "years of failures of one machine room",
     "years": "a year of failures of big sites, in bulk",
     "placement": "placement",

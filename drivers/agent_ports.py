@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
 
 from core import effects as fx
 from core.events import OpFailed, StorageSeen
@@ -21,6 +22,9 @@ from drivers.roster import Roster, table_of
 from drivers.storage import CephStorage
 from drivers.supervised import Supervised
 from drivers.zookeeper_port import ZooKeeper
+
+if TYPE_CHECKING:
+    from drivers.scan import Scans
 
 MARK_DOWN_MS = 10_000
 """A node that is proved off again and again is told to the storage once in so long."""
@@ -55,6 +59,9 @@ class AgentPorts:
         for network in config.inventory.networks:
             for access in network.access:
                 open_table(table_of(access, "", 0))
+        if config.inventory.networks:
+            import_module("drivers.console")
+            import_module("drivers.scan")
 
     @property
     def saved_session(self) -> SessionId:
@@ -104,9 +111,12 @@ def _power(config: Config, roster: Roster, on_off: Callable[[NodeId], None] | No
     if not config.inventory.networks:
         return Power(config.machines, now_ms, on_off)
     from drivers.console import Consoles
-    from drivers.scan import Scans
 
-    scans = Scans(config.inventory, lambda: roster.known, open_table, now_ms)
+    def scans() -> "Scans":
+        from drivers.scan import Scans  # it is slow to load, and only the owner of the duty ever looks
+
+        return Scans(config.inventory, lambda: roster.known, open_table, now_ms)
+
     return Power(config.machines, now_ms, on_off, scans=scans, consoles=Consoles(now_ms, config.timing.boot_ms_max))
 
 

@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from core.errors import InputError
 from drivers.clock import wall_ms
+from drivers.join import REVOKED_FILE
 
 ORGANISATION = "rack"
 OPERATOR = "operator"
@@ -36,8 +37,6 @@ SKEW = timedelta(days=1)
 """Certificates begin this long before they are made: a node whose clock is behind must not refuse them."""
 
 
-REVOKED_FILE = "rack.crl"
-"""The list of certificates that count no more, beside the authority's own certificate on each node."""
 _REVOKED_BY = x509.CRLDistributionPoints(
     [
         x509.DistributionPoint(

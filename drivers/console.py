@@ -36,7 +36,7 @@ SUITES = ("3", "17")
 """Cipher suites that are tried in turn. Asking for them first takes 10 s at some BMCs (measured with ipmi_sim)."""
 
 _BMC = '-I lanplus -C "$1" -H "$2" -p "$3" -U "$4" -f "$5"'
-_SCRIPT = f'"$0" {_BMC} -N 1 -R 2 sol deactivate >/dev/null 2>&1 </dev/null; exec "$0" {_BMC} sol activate'
+_SCRIPT = f'"$0" {_BMC} -N 1 -R 2 sol deactivate >/dev/null 2>&1 </dev/null; exec stdbuf -oL "$0" {_BMC} sol activate'
 """A session of somebody who is gone goes on for a minute at the BMC, which has one only."""
 _NOISE = ("tcgetattr", "Info: SOL payload already de-activated")
 _GREETING = re.compile(rb"\[SOL Session operational\.[^\]]*\][ \t]*\r?\n?")
@@ -125,6 +125,7 @@ class Consoles:
             watch = _Watch(node, table, until_ms)
             if not self._begin(watch):
                 raise BmcFailure("unreachable", f"{WATCHED_MAX} consoles are watched already")
+        if not watch.raw:
             self._await_quiet(watch, until_ms)
         with self._changed:
             raw, said, met = bytes(watch.raw), readable(bytes(watch.said))[:200], watch.met

@@ -14,7 +14,7 @@ import msgspec
 from core.errors import InputError
 from drivers.ca import write_public
 from drivers.toml_text import toml_text
-from formats.load import Name, build
+from formats.load import Name, build, read_toml
 from formats.problems import Problems
 
 FILE = "first-server.toml"
@@ -30,6 +30,7 @@ NEEDED = {
     "images": "the folder of the image that machines boot",
 }
 """What there is no default for, in the order of asking, and how it is asked for."""
+PATHS = ("bmc_password", "catalog", "images", "image_key")
 FIXED = ("node", "boot", "interface", "management")
 """What a rack that was begun keeps: addresses, certificates and records are made from it."""
 
@@ -64,7 +65,7 @@ def gather(arguments: argparse.Namespace, out: Path, ask: Callable[[str], str] |
     """
     problems = Problems("rack init --first")
     before = read_before(out)
-    now = _said(arguments)
+    now = {**_from_file(arguments.answers), **_said(arguments)}
     for name in FIXED:
         if name in before and name in now and now[name] != before[name]:
             about = f"this rack was begun with {before[name]}; needed: the same, or another --out"
@@ -74,7 +75,7 @@ def gather(arguments: argparse.Namespace, out: Path, ask: Callable[[str], str] |
         if name not in found and ask is not None:
             said = ask(f"{question}: ").strip()
             if said:
-                found[name] = str(Path(said).absolute()) if name in ("bmc_password", "images") else said
+                found[name] = str(Path(said).absolute()) if name in PATHS else said
         if name not in found:
             problems.say(f"{flag(name)} is missing; needed: {question}")
     problems.check()
@@ -140,10 +141,21 @@ def _from_the_key() -> dict[str, object]:
     return {"images": str(IMAGES), "image": image, "image_key": str(IMAGE_KEY)} if image else {}
 
 
+def _from_file(path: Path | None) -> dict[str, object]:
+    """The answers of a file; its paths are meant from its own folder. Raises: InputError."""
+    if path is None:
+        return {}
+    found = read_toml(path, "a file of answers")
+    for name in PATHS:
+        if isinstance(value := found.get(name), str):
+            found[name] = str(path.absolute().parent / value)
+    return found
+
+
 def _said(arguments: argparse.Namespace) -> dict[str, object]:
     names = ("node", "boot", "interface", "management", "pool", "gateway", "install", "bmc_driver", "bmc_user", "image")
     found: dict[str, object] = {name: value for name in names if (value := getattr(arguments, name))}
-    for name in ("bmc_password", "catalog", "images", "image_key"):
+    for name in PATHS:
         path = getattr(arguments, name)
         if path is not None:
             found[name] = os.path.abspath(path)  # noqa: PTH100  # a path to a symbolic link stays one

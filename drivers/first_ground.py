@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 import msgspec
 
 from core.errors import InputError
+from drivers.children import PATH
 from drivers.first_answers import Answers, flag
 from drivers.init import PASSWORD_BYTES_MAX
-from drivers.networks import subnet_of
+from drivers.networks import BootTable, check_boot, subnet_of
 from formats.problems import Problems, one_of
 
 PREFIXES = (16, 29)
@@ -21,6 +23,8 @@ PREFIXES = (16, 29)
 NUMBERS_MAX = 255
 HTTP_PORT, JOIN_PORT = 8_080, 8_443
 IP_SECONDS_MAX = 10
+PROGRAMS = {"java": "default-jre-headless zookeeper", "dnsmasq": "dnsmasq-base ipxe", "nft": "nftables"}
+"""What a first server runs by itself, and the Debian packages of it."""
 DMI = Path("/sys/class/dmi/id/product_uuid")
 
 
@@ -43,6 +47,7 @@ def look(answers: Answers, serving: bool, dmi: Path = DMI) -> Ground:
     problems = Problems("rack init --first")
     if os.geteuid() != 0:
         problems.say("rack init --first: it writes this node's keys and sets addresses; needed: run it as root")
+    _check_programs(problems)
     links = _links(problems)
     net = _boot_net(answers, problems)
     _check_management(answers, net, problems)
@@ -54,6 +59,7 @@ def look(answers: Answers, serving: bool, dmi: Path = DMI) -> Ground:
     if net is not None and link is not None:
         _check_others(answers, net, links, problems)
         ground = _on_link(ground, link, net, answers, problems)
+        _check_table(answers, ground, problems)
     if not serving and os.geteuid() == 0 and link is not None:
         _check_ports(answers, problems)
     problems.check()
@@ -73,6 +79,13 @@ def bring_up(ground: Ground, interface: str) -> bool:
         if done.returncode:
             raise InputError([f"ip {' '.join(words)}: {done.stderr.strip()}; needed: a card that takes {address}"])
     return True
+
+
+def _check_programs(problems: Problems) -> None:
+    for program, packages in PROGRAMS.items():
+        if shutil.which(program, path=PATH) is None:
+            remedy = f"apt-get install {packages}, or an image of profile hyperconverged"
+            problems.say(f"{program}: not installed, and the rack begins on this machine; needed: {remedy}")
 
 
 def _links(problems: Problems) -> dict[str, dict[str, object]]:
@@ -132,6 +145,16 @@ def _check_others(
         for address, _ in _addresses(link):
             if name != answers.interface and address in net:
                 problems.add("--boot", answers.boot, f"overlaps {address}, which is on {name}, not {answers.interface}")
+
+
+def _check_table(answers: Answers, ground: Ground, problems: Problems) -> None:
+    """Check the rest of what becomes the inventory's ``[boot]``, before anything is written."""
+    about = Problems("rack init --first")
+    boot = BootTable(subnet=answers.boot, pool=answers.pool, gateway=answers.gateway, install=answers.install)
+    check_boot(boot, [("--interface", ground.number, ground.address)], about)
+    if answers.gateway == ground.address:
+        about.add("boot.gateway", answers.gateway, f"is this machine's own address on {answers.interface}")
+    problems.found += [problem.replace(": boot.", ": --") for problem in about.found]
 
 
 def _on_link(

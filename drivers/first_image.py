@@ -40,6 +40,25 @@ def put_images(answers: Answers, home: Path) -> tuple[ImageId, Path]:
     return image, kept
 
 
+def remember_words(words: dict[str, str]) -> bool:
+    """Have this machine's boot loader give these kernel words at every boot; False where it has none of ours.
+
+    Raises: InputError if the disk takes nothing.
+    """
+    from drivers.image.disk import node_cfg
+    from drivers.image.slot_filesystem import SlotFailure
+    from drivers.image.slots import find_disk
+
+    disk = find_disk() if _running() is not None else None
+    if disk is None:
+        return False
+    try:
+        disk.write_words(node_cfg(words))
+    except SlotFailure as error:
+        raise InputError([f"{disk.path}: {error}; needed: the disk that this machine booted from"]) from None
+    return True
+
+
 def _folders(place: Path) -> list[Path]:
     """The image folders that a path means: itself, or those in it."""
     if (place / MANIFEST).is_file():

@@ -62,7 +62,7 @@ def make(answers: Answers, places: Places, ceph: CephAccess | None = None, say: 
 
     Raises: InputError with everything that is wrong; then nothing was made, or what was made is used the next time.
     """
-    from drivers.first_image import put_images  # reads whole images; only here
+    from drivers.first_image import put_images, remember_words  # reads whole images; only here
     from drivers.first_storage import make_storage
 
     ground = first_ground.look(answers, first_ground.serves(places.run_dir))
@@ -106,6 +106,9 @@ def make(answers: Answers, places: Places, ceph: CephAccess | None = None, say: 
         said.append(f"this machine's firmware shows no UUID: keep its own BMC out of {answers.management}")
     new = put_home(node_folder(places.out, NodeId(answers.node)), places.home)
     said.append(f"{'wrote' if new else 'renewed'} the files of {answers.node} in {places.home}")
+    words = {"moxie.node": answers.node, "moxie.ip": f"{ground.address}/{ground.prefix}", "moxie.mac": ground.mac}
+    if remember_words(words | ({"moxie.gw": answers.gateway} if answers.gateway else {})):
+        said.append("told the boot loader of this machine its address, for every boot")
     return Made(node=NodeId(answers.node), address=ground.address, image=image, new=new, said=tuple(said))
 
 
@@ -168,7 +171,13 @@ def run(arguments: argparse.Namespace) -> int:
             keyring=arguments.ceph_keyring,
             pool=arguments.ceph_pool,
         )
-    print(told(make(answers, places, ceph), places, Path("/etc/systemd/system/moxie.service").exists()))
+    systemd = Path("/etc/systemd/system/moxie.service").exists()
+    made = make(answers, places, ceph)
+    print(told(made, places, systemd), flush=True)
+    if arguments.start:
+        from drivers.first_start import start
+
+        start(operator_file(places.out), print)
     return 0
 
 

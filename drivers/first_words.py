@@ -10,6 +10,10 @@ def add_first(parser: argparse.ArgumentParser) -> None:
     """Add the words of the first server to the parser of ``rack init``."""
     group = parser.add_argument_group("the first server of a rack that finds and boots the others by itself")
     group.add_argument("--first", action="store_true", help="make this machine the first server; again is harmless")
+    group.add_argument(
+        "--answers", type=Path, metavar="FILE", help="a TOML file with the answers below, as on a USB key"
+    )
+    group.add_argument("--start", action="store_true", help="start the rack as well, and write its first records")
     group.add_argument("--boot", metavar="SUBNET", help='where machines boot, such as "10.98.0.0/24"')
     group.add_argument("--pool", metavar="FIRST-LAST", help="addresses lent while they boot (default: the upper ones)")
     group.add_argument("--gateway", metavar="ADDRESS", help="their way out (default: none)")

@@ -13,8 +13,9 @@ import msgspec
 
 from core.errors import InputError
 from core.ids import NO_NODE, NodeId
-from drivers.ca import CERT_DAYS, OPERATOR, REVOKED_FILE, Authority, Pair, write_public, write_secret
+from drivers.ca import CERT_DAYS, OPERATOR, Authority, Pair, write_public, write_secret
 from drivers.inventory import Inventory, Machine, read_inventory
+from drivers.join import REVOKED_FILE
 from drivers.node_file import METRICS_PORT, NODE_FILE, node_text
 from drivers.toml_text import toml_text
 from drivers.zookeeper_server import FIRST_SERVER

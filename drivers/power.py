@@ -6,6 +6,7 @@ the library does; silence is never "off", and an order is sent neither after its
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, assert_never
 
 from core import effects as fx
@@ -31,8 +32,8 @@ class Power:
     """The BMCs of ``machines``.
 
     ``on_off`` is called with a node that a reading has just proved off, after the answer and in a thread of this port;
-    it must be quick. ``bmc_of`` makes the driver of one machine, None where it has no BMC. ``scans`` and ``consoles``:
-    how others are found, and what machines wrote; without them, both fail.
+    it must be quick. ``bmc_of`` makes the driver of one machine, None where it has no BMC. ``scans`` (made
+    at the first look) and ``consoles``: how others are found, and what machines wrote; without them, both fail.
     """
 
     def __init__(
@@ -41,14 +42,14 @@ class Power:
         now_ms: Callable[[], int],
         on_off: Callable[[NodeId], None] | None = None,
         bmc_of: Callable[[Machine], Bmc | None] | None = None,
-        scans: "Scans | None" = None,
+        scans: "Callable[[], Scans] | None" = None,
         consoles: "Consoles | None" = None,
     ) -> None:
         self._machines = machines
         self._now_ms = now_ms
         self._on_off = on_off
         self._bmc_of = bmc_of if bmc_of is not None else open_bmc
-        self._scans = scans
+        self._scans = cache(scans) if scans is not None else None
         self._consoles = consoles
         self._bmcs: dict[NodeId, tuple[BmcTable, Bmc | None]] = {}
         self._generations: dict[NodeId, int] = {}
@@ -89,13 +90,15 @@ class Power:
 
     def _begin_scan(self, effect: fx.Scan, answer: "_Answer") -> None:
         scans, limit_at_ms = self._scans, self._now_ms() + effect.ms_max
-        network = scans.network(effect.network) if scans is not None else None
-        if scans is None or network is None:
-            raise BmcFailure("unreachable", f"no [[network]] of the inventory is called {effect.network}")
 
         def run() -> None:
+            made = scans() if scans is not None else None
+            network = made.network(effect.network) if made is not None else None
+            if made is None or network is None:
+                answer.fail(BmcFailure("unreachable", f"no [[network]] of the inventory is called {effect.network}"))
+                return
             try:
-                sightings = scans.look(network, limit_at_ms - GRACE_MS)
+                sightings = made.look(network, limit_at_ms - GRACE_MS)
                 answer.succeed(Scanned(seen=tuple(one.seen for one in sightings if one.seen is not None)))
             except OSError as error:
                 answer.fail(BmcFailure("unreachable", f"network {network.name} cannot be looked at: {error}"))

@@ -53,6 +53,16 @@ class Driver(msgspec.Struct, frozen=True):
     wanted: Callable[[Config], bool] = always
 
 
+def with_networks(config: Config) -> bool:
+    """Machines that nobody has listed are looked for."""
+    return bool(config.inventory.networks)
+
+
+def with_netboot(config: Config) -> bool:
+    """Whether this node boots other machines."""
+    return config.tables.netboot is not None
+
+
 QSD = ("qemu-storage-daemon", "losetup", "mount", "mkfs.ext4")
 QSD_DEBIAN = ("qemu-system-common", "qemu-block-extra", "fuse3", "e2fsprogs", "python3-rados", "python3-rbd")
 
@@ -60,9 +70,29 @@ DRIVERS: tuple[Driver, ...] = (
     Driver("zookeeper", "coordination", "ZooKeeper 3.8", ("kazoo",), ("java",), ("zookeeper",), "zookeeper.md"),
     Driver("ipmi", "power", "IPMI 2.0", ("pyghmi",), (), (), "ipmi.md", with_bmc("ipmi")),
     Driver("redfish", "power", "Redfish", (), (), (), "redfish.md", with_bmc("redfish")),
+    Driver(
+        "discovery",
+        "power",
+        "ASF, IPMI, Redfish, serial over LAN",
+        (),
+        ("ipmitool",),
+        ("ipmitool",),
+        "discovery.md",
+        with_networks,
+    ),
     Driver("ceph", "storage", "Ceph RBD", (), QSD, QSD_DEBIAN, "ceph.md", with_volumes),
     Driver("process", "workload", "child processes", (), (), (), "process.md", runs("process")),
     Driver("systemd", "workload", "systemd units", ("dbus_fast",), (), ("systemd",), "systemd.md", runs("systemd")),
     Driver("address", "address", "netlink, ARP", ("pyroute2",), (), (), "address.md", with_addresses),
     Driver("rights", "evidence", "nftables", (), ("nft",), ("nftables",), "supervisor.md", with_addresses),
+    Driver(
+        "netboot",
+        "netboot",
+        "dnsmasq, iPXE, HTTP",
+        (),
+        ("dnsmasq",),
+        ("dnsmasq-base", "ipxe"),
+        "netboot.md",
+        with_netboot,
+    ),
 )

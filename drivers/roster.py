@@ -54,7 +54,8 @@ class Named(Protocol):
 class Roster:
     """Keeps ``config.machines`` like the records of machines. For one thread; ``problems`` may be read by any.
 
-    ``folder``: where it is kept, None: nowhere. ``told`` is called with all records after each change.
+    ``folder``: where it is kept, None: nowhere. ``told`` is called with all records after each change. ``quiet``:
+    nothing goes to the log, where a person sees the problems anyhow.
     """
 
     def __init__(
@@ -62,7 +63,10 @@ class Roster:
         config: Named,
         folder: Path | None = None,
         told: Callable[[tuple[MachineRecord, ...]], None] = lambda _: None,
+        *,
+        quiet: bool = False,
     ) -> None:
+        self._log = (lambda *_, **__: None) if quiet else log.event
         self._config = config
         self._folder = folder
         self._told = told
@@ -137,7 +141,7 @@ class Roster:
             config.machines.replace(found.machines)
         for problem in found.problems:
             if problem not in self.problems:
-                log.event("machine_left_out", problem=problem)
+                self._log("machine_left_out", problem=problem)
         self.problems = found.problems
 
     def _keep(self) -> None:
@@ -147,7 +151,7 @@ class Roster:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_whole(self._folder / FILE, encode(self.records))
         except OSError as error:
-            log.event("not_written", path=str(self._folder / FILE), error=str(error))
+            self._log("not_written", path=str(self._folder / FILE), error=str(error))
 
 
 def encode(records: Iterable[MachineRecord]) -> bytes:
@@ -169,10 +173,12 @@ def read(folder: Path) -> tuple[MachineRecord, ...] | None:
 def restored(inventory: Inventory, own: NodeId, *folders: Path) -> dict[NodeId, Machine]:
     """The machines of an inventory and those that the first of these folders with such a file knows of.
 
-    ``own``: the node that this is for.
+    ``own``: the node that this is for. A file that does not know it is no use to a node that was found itself: then the
+    next one counts.
     """
-    kept = next((records for folder in folders if (records := read(folder)) is not None), ())
-    return with_found(inventory, kept, own).machines
+    kept = [records for folder in folders if (records := read(folder)) is not None]
+    found = [with_found(inventory, records, own).machines for records in (*kept, ())]
+    return next((machines for machines in found if own in machines), found[0])
 
 
 def with_found(inventory: Inventory, records: Iterable[MachineRecord], own: NodeId) -> Found:
@@ -299,6 +305,6 @@ def learn(config: Named, records: Mapping[str, Change], folder: Path | None) -> 
 
     ``folder``: where they are kept for the next time, None: nowhere.
     """
-    roster = Roster(config, folder)
+    roster = Roster(config, folder, quiet=True)
     roster.take(records.values(), (MACHINES,))
     return roster.problems

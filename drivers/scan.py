@@ -5,9 +5,7 @@ look, and what it refused not again for an hour: wrong passwords lock accounts.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterable
-from hashlib import sha256
 from ipaddress import ip_address
 
 import msgspec
@@ -17,28 +15,27 @@ from core.identity import same_machine
 from core.ids import NO_NODE, DomainId, Guid, NodeId, RackId
 from core.records import MachineRecord
 from drivers.access import endpoint
-from drivers.bmc import Bmc, BmcFailure, Chassis, Limit, password_of
-from drivers.calls import CallCounts, Calls
+from drivers.bmc import Bmc
+from drivers.calls import CallCounts
 from drivers.discovery import Answered, ask
 from drivers.inventory import BmcTable, Inventory, Machine
 from drivers.networks import INVENTORY, IPMI_PORT, NetworkTable
 from drivers.redfish_root import Root, ask_roots
 from drivers.roster import address_and_port, table_of
+from drivers.scan_login import TOO_LATE, Login, Logins
 
-REFUSED_MS = 3_600_000
-"""Credentials that a BMC refused are not tried there again for so long, unless they were changed."""
 SEARCH_PART = 0.6
 """The part of a look's time that is for finding; the rest is for logging in."""
-LOGIN_MS_MAX = 3_000
-GRACE_MS = 100
-"""How long before the end of a look a login is given up, so that what is known by then is told."""
+WINDOW = 640
+"""Addresses of one look. Every silent address of our own subnet takes a place among the kernel's neighbours, 1,024 by
+default, for ``WINDOW_MS``: with all of them taken nobody new can be spoken to, on any network. Source: Linux,
+net/core/neighbour.c, ``gc_thresh3`` and ``neigh_forced_gc``; measured: a whole /20 at once, then nobody was found."""
+WINDOW_MS = 5_500
 REFUSES = "refuses"
 """How the problem begins of a BMC that was tried: whoever looks next need not try it at once."""
 ONCE = "looking again and again, each is tried once an hour, or when its file was changed"
-TOO_LATE = "nobody could log in within the time of this look"
 NAMELESS_MAX = 3
 """So many looks may miss a BMC's identity before it counts as one that has none."""
-REMEMBERED_MAX = 10_000
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,19 +53,6 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     access: str = ""
     problem: str = ""
     on: bool | None = None
-
-
-class _Login(msgspec.Struct):
-    """What came of logging in at one BMC. ``refused``: names of credentials; ``broken``: what is wrong with ours."""
-
-    access: str = ""
-    table: BmcTable | None = None
-    guid: str = ""
-    on: bool | None = None
-    refused: list[str] = []
-    broken: str = ""
-    silent: str = ""
-    over: bool = False
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -96,21 +80,23 @@ class Scans:
     ) -> None:
         self._inventory = inventory
         self._records = records
-        self._bmc_of = bmc_of
         self._now_ms = now_ms
-        self._calls = Calls(now_ms)
-        self._changed = threading.Condition()
-        self._refused: dict[tuple[str, str], int] = {}
+        self._logins = Logins(bmc_of, now_ms)
         self._nameless: dict[str, int] = {}
         self._turns: dict[str, int] = {}
 
     def counts(self) -> CallCounts:
         """Return how many logins wait and run."""
-        return self._calls.counts()
+        return self._logins.counts()
 
     def network(self, name: str) -> NetworkTable | None:
         """The management network of this name."""
         return next((one for one in self._inventory.networks if one.name == name), None)
+
+    def looks(self, network: NetworkTable) -> int:
+        """How many looks it takes to get through all of a network."""
+        count = network.net.num_addresses
+        return 1 if count <= WINDOW else -(-count // (WINDOW - len(self._first(network))))
 
     def look(self, network: NetworkTable, until_ms: int, *, afresh: bool = False) -> tuple[Sighting, ...]:
         """Look through a network; every BMC that answered, in order of addresses. Blocks, until ``until_ms`` at most.
@@ -125,38 +111,47 @@ class Scans:
             _Place(
                 address, answered.get(address, Answered()), roots.get(address), known.get(address), listed.get(address)
             )
-            for address in sorted({*answered, *roots}, key=_in_order)
+            for address in sorted({*answered, *roots}, key=in_order)
         ]
-        logins = {
-            place.address: self._begin(network, place, until_ms, afresh)
-            for place in places
-            if afresh or not _settled(place)
-        }
-        with self._changed:
-            self._changed.wait_for(
-                lambda: all(login.over for login in logins.values()), max(until_ms - self._now_ms(), 0) / 1_000
-            )
-            return tuple(self._sighting(network, place, logins.get(place.address)) for place in places)
+        new = [place for place in places if afresh or not _settled(place)]
+        begun = [self._begin(network, place, until_ms, afresh) for place in new]
+        logins = dict(zip((place.address for place in new), self._logins.wait(begun, until_ms), strict=True))
+        return tuple(self._sighting(network, place, logins.get(place.address)) for place in places)
+
+    def _begin(self, network: NetworkTable, place: _Place, until_ms: int, afresh: bool) -> Login:
+        """Begin to log in at a BMC with what is given for it."""
+        told = not afresh and place.record is not None and place.record.problem.startswith(REFUSES)
+        return self._logins.begin(place.address, _tries(network, place), until_ms, told)
 
     # -- finding -------------------------------------------------------------------------------------------------------
 
     async def _find(self, network: NetworkTable, until_ms: int) -> tuple[dict[str, Answered], dict[str, Root]]:
-        addresses = tuple(str(address) for address in network.net.hosts())
-        turn = self._turns.get(network.name, 0) % max(len(addresses), 1)
-        self._turns[network.name] = turn + len(addresses) // 3
-        turned = addresses[turn:] + addresses[:turn]  # where time is short, each look gets further elsewhere
+        addresses = self._window(network)
         ports = tuple(dict.fromkeys(a.at_port for a in network.access if a.driver == "ipmi")) or (IPMI_PORT,)
         doors = tuple(dict.fromkeys((a.at_port, a.tls) for a in network.access if a.driver == "redfish"))
         rate = max(10, network.packets_per_s_max // len(ports))
         asked, shown = await asyncio.gather(
-            asyncio.gather(*(ask(turned, rate, until_ms, port) for port in ports)),
-            asyncio.gather(*(ask_roots(turned, port, tls, until_ms) for port, tls in doors)),
+            asyncio.gather(*(ask(addresses, rate, until_ms, port) for port in ports)),
+            asyncio.gather(*(ask_roots(addresses, port, tls, until_ms) for port, tls in doors)),
         )
         answered: dict[str, Answered] = {}
         for found in asked:
             for address, one in found.items():
                 answered[address] = answered.get(address, Answered()).plus(one)
         return answered, {address: root for roots in shown for address, root in roots.items()}
+
+    def _window(self, network: NetworkTable) -> tuple[str, ...]:
+        """The addresses of this look: of a large network who is known, and the next part of the others."""
+        hosts = tuple(map(str, network.net.hosts()))
+        if len(hosts) <= WINDOW:
+            return hosts
+        first, turn = self._first(network), self._turns.get(network.name, 0) % len(hosts)
+        self._turns[network.name] = turn + WINDOW - len(first)
+        return tuple(dict.fromkeys((*first, *(hosts[turn:] + hosts[:turn])[: WINDOW - len(first)])))
+
+    def _first(self, network: NetworkTable) -> tuple[str, ...]:
+        """Whoever is known in a network: they are asked in every look."""
+        return tuple(address for address in (*self._known(), *self._listed()) if network.has(address))[: WINDOW // 2]
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -175,75 +170,9 @@ class Scans:
         machines = self._inventory.machines.values()
         return {machine.bmc.address: machine for machine in machines if machine.bmc.driver != "none"}
 
-    # -- logging in ----------------------------------------------------------------------------------------------------
-
-    def _begin(self, network: NetworkTable, place: _Place, until_ms: int, afresh: bool) -> _Login:
-        """Begin to try, in another thread, what is given for a BMC."""
-        tries = _tries(network, place)
-        told = place.record is not None and place.record.problem.startswith(REFUSES) and not afresh
-        login = _Login()
-
-        def run() -> None:
-            for name, table in tries:
-                left_ms = until_ms - self._now_ms()
-                if left_ms > 0 and not login.access:
-                    self._try(name, table, login, min(left_ms, LOGIN_MS_MAX), told)
-            self._end(login)
-
-        def give_up() -> None:
-            login.silent = login.silent or TOO_LATE
-            self._end(login)
-
-        if not tries:
-            self._end(login)
-        elif not self._calls.begin(place.address, until_ms - GRACE_MS, run, give_up):
-            give_up()
-        return login
-
-    def _end(self, login: _Login) -> None:
-        with self._changed:
-            login.over = True
-            self._changed.notify_all()
-
-    def _try(self, name: str, table: BmcTable, login: _Login, ms_max: int, told: bool) -> None:
-        """Log in once, unless that was refused lately. ``told``: by a record, before this process could know."""
-        try:
-            password = password_of(table)
-        except BmcFailure as failure:
-            login.broken = failure.detail
-            return
-        key = table.address, sha256(f"{table.user}\0{password}".encode()).hexdigest()
-        with self._changed:
-            if told and key not in self._refused and not any(bmc == key[0] for bmc, _ in self._refused):
-                self._refuse(key)
-            if self._now_ms() - self._refused.get(key, -REFUSED_MS) < REFUSED_MS:
-                login.refused.append(name)
-                return
-        driver = self._bmc_of(table)
-        if driver is None:
-            return
-        try:
-            with driver.login(Limit(self._now_ms, self._now_ms() + ms_max)) as chassis:
-                on, guid = chassis.is_on(), _identity(chassis)
-        except BmcFailure as failure:
-            with self._changed:
-                if failure.kind == "credentials":
-                    self._refuse(key)
-                    login.refused.append(name)
-                else:
-                    login.silent = failure.detail
-            return
-        with self._changed:
-            login.access, login.table, login.on, login.guid = name, table, on, guid
-
-    def _refuse(self, key: tuple[str, str]) -> None:
-        self._refused[key] = self._now_ms()
-        while len(self._refused) > REMEMBERED_MAX:
-            del self._refused[next(iter(self._refused))]
-
     # -- what is told --------------------------------------------------------------------------------------------------
 
-    def _sighting(self, network: NetworkTable, place: _Place, login: _Login | None) -> Sighting:
+    def _sighting(self, network: NetworkTable, place: _Place, login: Login | None) -> Sighting:
         record, guid = place.record, place.answered.guid or (login.guid if login is not None else "")
         access = login.access if login is not None else (record.access if record is not None else "")
         if login is None and record is not None:
@@ -321,7 +250,7 @@ def _settled(place: _Place) -> bool:
     return not guid or same_machine(record.guid, guid)
 
 
-def _problem(network: NetworkTable, place: _Place, login: _Login | None) -> str:
+def _problem(network: NetworkTable, place: _Place, login: Login | None) -> str:
     """Why a BMC cannot be used, as it will be said again the next time; "" if it can."""
     if place.answered.other_guid:
         return f"sends two identities, {place.answered.guid} and {place.answered.other_guid}"
@@ -338,13 +267,7 @@ def _problem(network: NetworkTable, place: _Place, login: _Login | None) -> str:
     return "speaks nothing that the credentials given for it are for"
 
 
-def _identity(chassis: Chassis) -> str:
-    try:
-        return chassis.identity()
-    except BmcFailure:
-        return ""
-
-
-def _in_order(address: str) -> tuple[int, int]:
+def in_order(address: str) -> tuple[int, int]:
+    """Where an address stands among others."""
     parsed = ip_address(address)
     return parsed.version, int(parsed)

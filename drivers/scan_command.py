@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from drivers.inventory import BmcTable, Inventory
 from drivers.networks import AccessTable, NetworkTable, subnet_of
 from drivers.power import open_table
 from drivers.roster import Roster
-from drivers.scan import Scans, Sighting
+from drivers.scan import WINDOW_MS, Scans, Sighting, in_order
 from drivers.status_text import columns
 from formats.paint import Paint
 from formats.problems import Problems, one_of
@@ -214,7 +215,9 @@ def _records(access: Access) -> tuple[MachineRecord, ...]:
     """What is on record of machines: as the rack says now, else as it is kept."""
     from drivers.zookeeper_operator import Operator, Unreachable
 
-    kept = Roster(access.config, access.config.tables.state_dir if access.local else access.config.file.parent)
+    kept = Roster(
+        access.config, access.config.tables.state_dir if access.local else access.config.tables.inventory.parent
+    )
     try:
         with Operator(access.config, LEARN_MS_MAX) as operator:
             shared = operator.below(MACHINES)
@@ -225,13 +228,24 @@ def _records(access: Access) -> tuple[MachineRecord, ...]:
 
 
 def _look(scans: Scans, network: NetworkTable) -> Looked:
-    if sys.stderr.isatty():
-        print(f"looking through {network.subnet} ({network.net.num_addresses} addresses) …", file=sys.stderr)
-    began_ms = now_ms()
-    try:
-        sightings = scans.look(network, began_ms + LOOK_MS_MAX, afresh=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        remedy = "is this machine's management interface up, and has it a route there?"
-        raise InputError([f"rack scan: {network.subnet} cannot be reached ({reason}); {remedy}"]) from None
+    """Look through all of a network: a large one in parts, with the time between that the kernel needs."""
+    began_ms, looks = now_ms(), scans.looks(network)
+    found: dict[str, Sighting] = {}
+    for turn in range(looks):
+        part_ms = now_ms()
+        _progress(f"looking through {network.subnet}, part {turn + 1} of {looks} …")
+        try:
+            found |= {one.address: one for one in scans.look(network, part_ms + LOOK_MS_MAX, afresh=True)}
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            remedy = "is this machine's management interface up, and has it a route there?"
+            raise InputError([f"rack scan: {network.subnet} cannot be reached ({reason}); {remedy}"]) from None
+        if turn + 1 < looks:
+            time.sleep(max(part_ms + WINDOW_MS - now_ms(), 0) / 1_000)
+    sightings = tuple(found[address] for address in sorted(found, key=in_order))
     return Looked(network=network, sightings=sightings, ms=now_ms() - began_ms)
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)

@@ -18,9 +18,9 @@ import msgspec
 
 from core.ids import NodeId
 from drivers.access import endpoint
-from drivers.ca import REVOKED_FILE
 from drivers.clock import now_ms
 from drivers.config import Config, Tls
+from drivers.join import REVOKED_FILE
 from drivers.zookeeper_codec import member_line
 from drivers.zookeeper_session import VOTERS, write_secret
 from drivers.zookeeper_tree import subject

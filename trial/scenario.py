@@ -91,6 +91,7 @@ class ScenarioTables(msgspec.Struct, frozen=True, kw_only=True):
     """A whole scenario file; faults and timing are checked against their own schemas.
 
     ``nodes`` and ``services`` name the part of the rack and of the catalog that takes part; empty: all of it.
+    ``calibration``: a file with other timings of the twin, as ``--calibration`` takes it.
     """
 
     rack: str | SyntheticRack
@@ -106,6 +107,7 @@ class ScenarioTables(msgspec.Struct, frozen=True, kw_only=True):
     timing: dict[str, object] = {}
     clients: Clients = Clients()
     boots: Boots = Boots()
+    calibration: str = ""
     trace: TraceTable | None = None
     fault: tuple[dict[str, object], ...] = ()
     expect: Expect = Expect()
@@ -133,6 +135,7 @@ class Scenario(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
     timing: Timing
     clients: Clients
     boots: Boots
+    calibration: Path | None
     faults: tuple[Planned[F], ...]
     expect: Expect
     trace: TraceTable | None
@@ -161,6 +164,7 @@ def scenario_of(raw: Mapping[str, object], file: Path, faults: Mapping[str, type
         fit = Problems(str(find_file(str(raw["catalog"]), file) or raw["catalog"]))
         check_fit(catalog, rack.specs, fit)
         problems.found += fit.found
+    _check_calibration(raw.get("calibration"), file, problems)
     planned = read_faults(raw.get("fault"), faults, rack, catalog, problems)
     timing = read_timing(text_table(raw.get("timing")), problems)
     check_expect(text_table(raw.get("expect")), faults, rack, catalog, problems)
@@ -184,6 +188,7 @@ def scenario_of(raw: Mapping[str, object], file: Path, faults: Mapping[str, type
         timing=timing,
         clients=tables.clients,
         boots=tables.boots,
+        calibration=find_file(tables.calibration, file),
         faults=planned,
         expect=tables.expect,
         trace=tables.trace,
@@ -295,6 +300,11 @@ def _catalog(value: object, file: Path, problems: Problems) -> Catalog | None:
     except InputError as error:
         problems.take(error)
         return None
+
+
+def _check_calibration(value: object, file: Path, problems: Problems) -> None:
+    if isinstance(value, str) and value and find_file(value, file) is None:
+        problems.add("calibration", value, 'no such file; allowed: a calibration file, for example "racks/virtual.toml"')
 
 
 def _example(folder: str, file: Path) -> str:

@@ -16,7 +16,7 @@ from trial.measures import failovers, figures, unavailable_ms
 from trial.scenario import Fidelity
 from trial.verdict import Check, Crash, Expectation, Outcome, judge
 from twin import checkers
-from twin.calibration import Calibration
+from twin.calibration import Calibration, load_over
 from twin.converge import has_converged, waiting
 from twin.failures.outages import Outages
 from twin.failures.replay import outages_for
@@ -82,6 +82,11 @@ def run(
     return _Run(scenario, options, sink, progress, make).result()
 
 
+def calibration_of(scenario: Scenario) -> Calibration | None:
+    """The timings that a scenario asks for, if it asks for any. Raises: InputError with every problem of the file."""
+    return load_over(scenario.calibration) if scenario.calibration is not None else None
+
+
 class _Run:
     def __init__(
         self,
@@ -106,7 +111,7 @@ class _Run:
             timing=scenario.timing,
             clients=ClientLoad(every_ms=scenario.clients.every_ms),
             journal=self.recorder,
-            calibration=options.calibration,
+            calibration=options.calibration or calibration_of(scenario),
             make=make,
             boots=scenario.boots,
         )

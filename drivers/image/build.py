@@ -31,7 +31,7 @@ from drivers.image.tools import call, require
 CACHE = Path("/var/cache/moxie/images")
 PROGRAMS = ("mmdebstrap", "mksquashfs", "lz4", "dpkg-deb", "depmod", "grub-mkimage")
 COMPRESSORS = {
-    "zstd": ("zstd", "-Xcompression-level", "15", "-b", "256K"),
+    "zstd": ("zstd", "-Xcompression-level", "12", "-b", "256K"),
     "lz4": ("lz4", "-Xhc", "-b", "256K"),
     "xz": ("xz", "-b", "256K"),
 }
@@ -188,7 +188,9 @@ def _describe_inside(root: Path, plan: Plan, version: str, packages: tuple[Packa
     folder.mkdir()
     (folder / wanted.PACKAGES).write_text(packages_text(packages), encoding="utf-8")
     if plan.key is not None:
-        (folder / wanted.PUBLIC_KEY).write_bytes(public_pem(load_private(plan.key).public_key()))
+        key = root / "usr/lib/moxie" / wanted.PUBLIC_KEY
+        key.write_bytes(public_pem(load_private(plan.key).public_key()))
+        key.chmod(0o644)
     release = root / "usr/lib/os-release"
     text = release.read_text(encoding="utf-8")
     release.write_text(f"{text}IMAGE_ID=moxie-{plan.profile.name}\nIMAGE_VERSION={version}\n", encoding="utf-8")

@@ -23,7 +23,7 @@ def add(commands: "Commands") -> None:
     """Add the commands about images to a command line."""
     from drivers.image.harden import add_words
 
-    one = _command(commands, "build", "build an image: kernel, initrd, root, list of packages, and the signed list", _build)
+    one = _command(commands, "build", "build an image: kernel, initrd, root, and a signed list of them", _build)
     one.add_argument("--profile", default="minimal", metavar="NAME", help="minimal (default) or hyperconverged")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     one.add_argument("--key", type=Path, metavar="FILE", help="the key that signs it, from `rack image keys`")
@@ -147,5 +147,3 @@ def _count(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return read
-
-

@@ -1,8 +1,8 @@
 """Disks that a node boots from: a boot loader, two slots for images, and a partition for what the node remembers.
 
 The same functions write a file (``disk.img``, a USB key) and a node's own disk: nothing is mounted. GRUB chooses the
-slot by three words in ``grub/grubenv``: ``good`` is the slot that has proven itself, ``next`` one to be tried, ``tries``
-how often. A trial is used up before it begins, so whatever hangs in a new slot, the next boot is the good one's.
+slot by three words in ``grub/grubenv``: ``good`` is the slot that has proven itself, ``next`` one to be tried, and
+``tries`` how often. A trial is used up before it begins: whatever hangs in a new slot, the next boot is the good one's.
 """
 
 import os
@@ -16,7 +16,6 @@ import msgspec
 
 from core.errors import InputError
 from drivers.image.grub import boot_sector, core_sectors, grubenv
-from drivers.image.manifest import DISK, image_id, read_manifest
 from drivers.image.tools import EPOCH_S, BuildFailure, call
 
 DISK_PROGRAMS = ("sfdisk", "mformat", "mcopy", "mmd", "mke2fs")
@@ -75,6 +74,11 @@ def disk_bytes(slot_mb: int, state_mb: int) -> int:
 
 def slot_cfg(folder: Path) -> str:
     """What GRUB reads beside a slot's kernel: the image's own kernel words. Raises: InputError."""
+    from drivers.image.manifest import (  # a library for signatures: not in the way of a first boot
+        image_id,
+        read_manifest,
+    )
+
     cmdline = read_manifest(folder).cmdline
     if _FORBIDDEN & set(cmdline):
         raise InputError([f"{folder}: cmdline {cmdline[:80]!r}: allowed: no quotes, dollars and backslashes"])
@@ -101,7 +105,11 @@ def prepare(disk: Path, loader: Path, slot_mb: int, state_mb: int, work: Path, s
     Raises: BuildFailure.
     """
     parts = layout(slot_mb, state_mb)
-    call(("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=always", str(disk)), text=_table(parts), seconds=60)
+    call(
+        ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=always", str(disk)),
+        text=_table(parts),
+        seconds=60,
+    )
     with disk.open("r+b") as file:
         protective = file.read(SECTOR)
         begin = parts[0].begin // SECTOR
@@ -124,6 +132,8 @@ def write_disk(image: Path, loader: Path, slot_mb: int, state_mb: int, work: Pat
 
     ``loader``: see ``prepare``; ``work``: an empty folder. Raises: InputError, BuildFailure.
     """
+    from drivers.image.manifest import DISK
+
     staged = work / "slot"
     staged.mkdir()
     names = [path.name for path in sorted(image.iterdir()) if path.name != DISK]
@@ -190,5 +200,3 @@ def _write_ext4(disk: Path, part: Part, content: Path | None) -> None:
     argv = ("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-I", "256", "-O", _FEATURES)
     names = ("-L", part.name, "-U", identity, "-E", extended)
     call((*argv, *names, *extra, str(disk), f"{part.size // 1024}k"), seconds=600)
-
-

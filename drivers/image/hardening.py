@@ -18,7 +18,6 @@ KERNEL_WORDS = (
     "page_alloc.shuffle=1",
     "randomize_kstack_offset=1",
     "hardened_usercopy=1",
-    "pti=on",
     "mitigations=auto",
     "vsyscall=none",
     "vdso32=0",
@@ -36,17 +35,32 @@ KERNEL_WORDS = (
 kernel-parameters.txt of Linux 6.1. Debian signs its modules, so that only its own load under ``module.sig_enforce``."""
 
 MASKED = (
+    # whoever could log in
     *(f"{name}.service" for name in ("getty@", "serial-getty@", "console-getty", "autovt@", "container-getty@")),
-    *(f"{name}.service" for name in ("debug-shell", "emergency", "rescue", "ssh", "ssh@", "rsyslog")),
-    *(f"{name}.service" for name in ("apt-daily", "apt-daily-upgrade", "dpkg-db-backup", "man-db", "logrotate")),
-    *(f"{name}.service" for name in ("e2scrub_all", "e2scrub_reap", "ldconfig", "systemd-coredump@")),
-    *(f"systemd-{name}.service" for name in ("firstboot", "homed", "userdbd", "networkd", "network-generator")),
-    *(f"systemd-{name}.service" for name in ("hwdb-update", "machine-id-commit", "update-done", "timesyncd")),
-    *(f"{name}.timer" for name in ("apt-daily", "apt-daily-upgrade", "dpkg-db-backup", "man-db", "logrotate")),
-    *("e2scrub_all.timer", "ssh.socket", "systemd-coredump.socket", "ctrl-alt-del.target"),
-    *("proc-sys-fs-binfmt_misc.automount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
+    *("debug-shell.service", "emergency.service", "rescue.service", "ssh.service", "ssh@.service", "ssh.socket"),
+    *("systemd-logind.service", "systemd-user-sessions.service", "user@.service", "user-runtime-dir@.service"),
+    *(f"systemd-ask-password-{name}.{kind}" for name in ("console", "wall") for kind in ("path", "service")),
+    *("getty.target", "getty-static.service", "ctrl-alt-del.target", "systemd-initctl.service"),
+    *("systemd-initctl.socket", "systemd-homed.service", "systemd-userdbd.service", "systemd-firstboot.service"),
+    # what changes a system that is not to change
+    *(
+        f"{name}.{kind}"
+        for name in ("apt-daily", "apt-daily-upgrade", "dpkg-db-backup")
+        for kind in ("service", "timer")
+    ),
+    *(f"{name}.{kind}" for name in ("man-db", "logrotate", "e2scrub_all") for kind in ("service", "timer")),
+    *("e2scrub_reap.service", "ldconfig.service", "fstrim.timer", "systemd-networkd.service", "rsyslog.service"),
+    *(f"systemd-{name}.service" for name in ("network-generator", "hwdb-update", "machine-id-commit", "update-done")),
+    *(f"systemd-{name}.service" for name in ("timesyncd", "sysusers", "repart", "pstore", "random-seed", "binfmt")),
+    # debugging, records of logins, formats and devices that nobody asked for
+    *("systemd-coredump.socket", "systemd-coredump@.service", "systemd-journald-audit.socket"),
+    *("systemd-update-utmp.service", "systemd-update-utmp-runlevel.service", "systemd-journal-flush.service"),
+    *("proc-sys-fs-binfmt_misc.automount", "proc-sys-fs-binfmt_misc.mount", "sys-kernel-config.mount"),
+    *("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-fs-fuse-connections.mount", "dev-mqueue.mount"),
+    *(f"systemd-pcrphase{name}.service" for name in ("", "-sysinit", "-initrd")),
+    *("systemd-rfkill.service", "systemd-rfkill.socket", "modprobe@.service"),
 )
-"""Units that nothing may start: whoever could log in, what changes a system that is not to change, debugging."""
+"""Units that nothing may start. It is also what makes a boot short: each of them starts programs of its own."""
 
 ENABLED = {
     "nftables.service": ("sysinit.target", "/lib/systemd/system"),
@@ -55,6 +69,8 @@ ENABLED = {
     "moxie-install.service": ("multi-user.target", "/etc/systemd/system"),
     "moxie-settle.timer": ("timers.target", "/etc/systemd/system"),
     "moxie-join.service": ("multi-user.target", "/etc/systemd/system"),
+    "moxie-daemons.service": ("multi-user.target", "/etc/systemd/system"),
+    "moxie-first.service": ("multi-user.target", "/etc/systemd/system"),
     "moxie.service": ("multi-user.target", "/etc/systemd/system"),
 }
 """Units that start with the system: the target that wants each, and where its file is."""

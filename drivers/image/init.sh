@@ -60,6 +60,7 @@ network() {
   [ -n "$MAC" ] || fail "no moxie.mac on the kernel command line: which network card?"
   NIC=$(nic)
   [ -n "$NIC" ] || fail "no network card with the address $MAC; there are: $(cat /sys/class/net/*/address | tr '\n' ' ')"
+  echo 0 2>/dev/null >"/proc/sys/net/ipv6/conf/$NIC/accept_ra" || : # its address comes with its boot, not from whoever says so
   ip link set "$NIC" up || fail "$NIC cannot be switched on"
   tries=0
   while [ "$(cat /sys/class/net/$NIC/carrier 2>/dev/null)" != 1 ] && [ $tries -lt 3000 ]; do

@@ -80,9 +80,9 @@ def modules_with_needs(modules: Path, wanted: Sequence[str]) -> tuple[str, ...]:
     by_name = {Path(path).name.removesuffix(".ko").replace("-", "_"): path for path in needs}
     found: set[str] = set()
     for name in wanted:
-        path = by_name.get(name.replace("-", "_"))
-        if path is not None:
-            found |= {path, *needs[path]}
+        file = by_name.get(name.replace("-", "_"))
+        if file is not None:
+            found |= {file, *needs[file]}
     return tuple(sorted(found))
 
 
@@ -117,7 +117,7 @@ def build_initrd(root: Path, busybox: Path, release: str, baked: Mapping[str, st
         archive.folder(name)
     for name in sorted(kept):
         archive.file(f"lib/modules/{release}/{name}", (here / name).read_bytes())
-    # lz4 in the kernel's own ("legacy") framing: ten times as fast to unpack as xz, on machines that boot slowly anyway.
+    # lz4 in the kernel's own ("legacy") framing: ten times as fast to unpack as xz, and this is unpacked at every boot.
     packed = call(("lz4", "-l", "-9", "-c"), text=archive.content(), seconds=COMPRESS_S_MAX)
     if not packed.startswith(b"\x02\x21\x4c\x18"):
         raise BuildFailure("lz4: wrote no legacy frame, which is the only one the kernel unpacks")

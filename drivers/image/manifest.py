@@ -52,20 +52,12 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises: InputError if it is missing, or says something that no manifest may say.
     """
-    path = folder / MANIFEST
-    try:
-        manifest = msgspec.json.decode(_read(path), type=Manifest)
-    except msgspec.DecodeError as error:
-        raise InputError([f"{path}: {error}; needed: a manifest as `rack image build` writes it"]) from None
-    problems = _problems(manifest)
-    if problems:
-        raise InputError([f"{path}: {problem}" for problem in problems])
-    return manifest
+    return _decode(folder / MANIFEST, _read(folder / MANIFEST))
 
 
 def image_id(folder: Path) -> ImageId:
     """The id of the image in a folder. Raises: InputError if there is no manifest."""
-    return ImageId(hashlib.sha256(_read(folder / MANIFEST)).hexdigest()[:ID_DIGITS])
+    return _identity(_read(folder / MANIFEST))
 
 
 def verify(folder: Path, public_key: Path) -> ImageId:
@@ -73,26 +65,19 @@ def verify(folder: Path, public_key: Path) -> ImageId:
 
     Raises: InputError naming each file that is missing or was tampered with.
     """
-    found = check_signature(folder, public_key)
-    manifest = read_manifest(folder)
+    signed = _signed(folder, public_key)
+    manifest = _decode(folder / MANIFEST, signed)
     problems = [
         problem for name, entry in sorted(manifest.files.items()) if (problem := _difference(folder / name, entry))
     ]
     if problems:
         raise InputError(problems)
-    return found
+    return _identity(signed)
 
 
 def check_signature(folder: Path, public_key: Path) -> ImageId:
     """Check the signature of a manifest alone, and give the image's id. Raises: InputError."""
-    signed = _read(folder / MANIFEST)
-    signature = _read(folder / SIGNATURE, SIGNATURE_BYTES)
-    try:
-        load_public(public_key).verify(signature, signed)
-    except InvalidSignature:
-        text = f"was tampered with, or signed with another key than {public_key}"
-        raise InputError([f"{folder / MANIFEST}: {text}; needed: an image from somebody you trust"]) from None
-    return ImageId(hashlib.sha256(signed).hexdigest()[:ID_DIGITS])
+    return _identity(_signed(folder, public_key))
 
 
 def describe(folder: Path, names: tuple[str, ...]) -> dict[str, Entry]:
@@ -102,7 +87,9 @@ def describe(folder: Path, names: tuple[str, ...]) -> dict[str, Entry]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> ImageId:
     """Write ``manifest.json`` and give the image's id. Raises: InputError if it cannot be written."""
-    write_public(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1) + b"\n")
+    write_public(
+        folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1) + b"\n"
+    )
     return image_id(folder)
 
 
@@ -165,6 +152,33 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError([f"{path}: cannot be read ({(error.strerror or str(error)).lower()})"]) from None
+
+
+def _signed(folder: Path, public_key: Path) -> bytes:
+    """The bytes of a manifest whose signature is right: what is trusted next is these, not what is on disk by then."""
+    signed = _read(folder / MANIFEST)
+    signature = _read(folder / SIGNATURE, SIGNATURE_BYTES)
+    try:
+        load_public(public_key).verify(signature, signed)
+    except InvalidSignature:
+        text = f"was tampered with, or signed with another key than {public_key}"
+        raise InputError([f"{folder / MANIFEST}: {text}; needed: an image from somebody you trust"]) from None
+    return signed
+
+
+def _identity(manifest: bytes) -> ImageId:
+    return ImageId(hashlib.sha256(manifest).hexdigest()[:ID_DIGITS])
+
+
+def _decode(path: Path, content: bytes) -> Manifest:
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise InputError([f"{path}: {error}; needed: a manifest as `rack image build` writes it"]) from None
+    problems = _problems(manifest)
+    if problems:
+        raise InputError([f"{path}: {problem}" for problem in problems])
+    return manifest
 
 
 def _difference(path: Path, entry: Entry) -> str:

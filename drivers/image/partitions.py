@@ -53,6 +53,23 @@ def partitions(disk: Path) -> dict[str, Partition]:
     return {entry.name: entry for entry in entries if entry is not None}
 
 
+def place(disk: Path, part: Partition) -> tuple[Path, int]:
+    """Where tools find a partition: its own device, or the file that holds the disk and the offset there.
+
+    A disk with a mounted partition counts as in use, the other partitions' devices do not.
+    """
+    device = partition_device(disk, part.number) if disk.is_block_device() else None
+    return (device, 0) if device is not None else (disk, part.offset)
+
+
+def partition_device(disk: Path, number: int) -> Path | None:
+    """The device of a partition of a block device; None if the kernel does not know of it (yet)."""
+    for entry in Path("/sys/class/block", disk.name).glob(f"{disk.name}*/partition"):
+        if entry.read_text(encoding="ascii").strip() == str(number):
+            return Path("/dev") / entry.parent.name
+    return None
+
+
 def unreadable(disk: Path, error: OSError) -> InputError:
     """What to say of a disk that does not let itself be read or written."""
     why = (error.strerror or str(error)).lower()

@@ -13,8 +13,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of image.
 
     ``packages``: what Debian is to install beside its smallest system. ``kernel``: the meta package whose newest kernel
-    is taken. ``perl``: keep it. ``coldplug``: subsystems whose devices udev looks at during boot, beside what the initrd
-    has loaded; none: all. ``slot_mb``: what a slot on a disk has for one image; ``space_mb``: what building it takes.
+    is taken. ``perl``: keep it. ``coldplug``: subsystems whose devices udev looks at during boot, beside what the
+    initrd has loaded; none: all. ``slot_mb``: what a slot has for one image; ``space_mb``: what a build takes.
     """
 
     name: str
@@ -86,7 +86,7 @@ PICKED = {
     "grub-efi-amd64-bin": (),
     "busybox-static": (),
 }
-"""Packages that are unpacked, not installed, and which of their files go into the root; the build itself uses others."""
+"""Packages that are unpacked, not installed, and which of their files go into the root; the build uses others."""
 
 _RULES_DROPPED = (
     *("60-autosuspend*", "60-cdrom*", "60-drm*", "60-evdev*", "60-fido*", "60-input*", "60-sensor*", "60-serial*"),
@@ -110,7 +110,9 @@ PRUNED = (
     "etc/udev/hwdb.d",
     "etc/update-motd.d",
     "usr/bin/apt*",
+    "usr/bin/dpkg*",
     "usr/lib/apt",
+    "usr/lib/dpkg",
     "usr/lib/python3*/ensurepip",
     "usr/lib/python3*/idlelib",
     "usr/lib/python3*/lib2to3",
@@ -120,11 +122,16 @@ PRUNED = (
     "usr/lib/udev/hwdb.bin",
     "usr/lib/udev/hwdb.d",
     *(f"usr/lib/udev/rules.d/{glob}" for glob in _RULES_DROPPED),
-    *(f"usr/lib/x86_64-linux-gnu/gconv/{glob}.so" for glob in ("[!I]*", "I[!B]*", "IBM[!8]*", "IBM8[!5]*", "IBM85[!0]*")),
+    *(
+        f"usr/lib/x86_64-linux-gnu/gconv/{glob}.so"
+        for glob in ("[!I]*", "I[!B]*", "IBM[!8]*", "IBM8[!5]*", "IBM85[!0]*")
+    ),
     "usr/lib/x86_64-linux-gnu/libapt-*",
     "usr/share/bash-completion",
+    "usr/sbin/dpkg*",
     "usr/share/bug",
     "usr/share/doc-base",
+    "usr/share/dpkg",
     "usr/share/gcc",
     "usr/share/gdb",
     "usr/share/info",
@@ -154,17 +161,6 @@ PRUNED = (
 
 Of the tables of characters mtools needs one, for names on FAT: code page 850.
 """
-
-UNITS_MASKED = (
-    *(f"systemd-{name}.service" for name in ("binfmt", "logind", "pcrphase", "pcrphase-initrd", "pcrphase-sysinit")),
-    *(f"systemd-{name}.service" for name in ("random-seed", "remount-fs", "repart", "rfkill", "sysusers")),
-    *(f"systemd-{name}.service" for name in ("update-utmp", "update-utmp-runlevel", "user-sessions", "boot-check-no-failures")),
-    *(f"systemd-ask-password-{name}" for name in ("console.path", "console.service", "wall.path", "wall.service")),
-    *("systemd-initctl.socket", "systemd-initctl.service", "systemd-journald-audit.socket", "systemd-rfkill.socket"),
-    *("proc-sys-fs-binfmt_misc.mount", "sys-kernel-config.mount", "dev-mqueue.mount", "fstrim.timer"),
-    *("modprobe@configfs.service", "modprobe@drm.service", "modprobe@efi_pstore.service", "getty-static.service"),
-)
-"""Units that find nothing to do in an image that is the same at every boot. Each costs a slow machine half a second."""
 
 PERL = ("usr/bin/perl*", "usr/lib/x86_64-linux-gnu/*perl*", "usr/share/perl*", "usr/bin/deb*", "usr/sbin/update-rc.d")
 """Perl, for which nothing in the smallest image asks once it is installed."""

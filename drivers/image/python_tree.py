@@ -4,7 +4,6 @@ import importlib.metadata
 import re
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from core.errors import InputError
@@ -12,13 +11,16 @@ from drivers.image.profile import PYTHON
 from drivers.image.tools import BuildFailure, call
 
 DISTRIBUTION = "moxie-rack"
-EXTRA = "drivers"
+REQUIRED = ("msgspec", "kazoo", "pyghmi", "pyroute2", "dbus-fast", "cryptography", "prometheus-client")
+"""What our code on a node imports: the project's own dependencies and those of its extra ``drivers``."""
 PACKAGES = ("core", "formats", "trial", "drivers")
 """Our packages that a node runs; the simulated rack stays at home."""
 HOME = "usr/lib/moxie"
 DEPTH_MAX = 50
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
-_TESTS = re.compile(r"(^|/)tests?(/|$)|\.(c|h|pyx|pxd|pyi)$|^\.\./|(^|/)__pycache__/|\.dist-info/(RECORD|INSTALLER|direct_url.json)$|(^|/)REQUESTED$")
+_TESTS = re.compile(
+    r"(^|/)tests?(/|$)|\.(c|h|pyx|pxd|pyi)$|^\.\./|(^|/)__pycache__/|\.dist-info/(RECORD|INSTALLER|direct_url.json)$|(^|/)REQUESTED$"
+)
 _RACK = """#!/usr/bin/python3
 import sys
 
@@ -35,7 +37,7 @@ def needed() -> tuple[importlib.metadata.Distribution, ...]:
     """
     found: dict[str, importlib.metadata.Distribution] = {}
     missing: list[str] = []
-    wanted = [DISTRIBUTION]
+    wanted = list(REQUIRED)
     while wanted:
         name = wanted.pop()
         if _plain(name) in found:
@@ -46,13 +48,11 @@ def needed() -> tuple[importlib.metadata.Distribution, ...]:
             missing.append(name)
             continue
         found[_plain(name)] = one
-        extras = (EXTRA,) if name == DISTRIBUTION else ("",)
-        wanted += [needs for text in one.requires or () if (needs := _wanted(text, extras))]
+        wanted += [needs for text in one.requires or () if (needs := _wanted(text))]
         if len(found) > DEPTH_MAX:
             raise BuildFailure(f"{DISTRIBUTION}: needs more than {DEPTH_MAX} distributions")
     if missing:
         raise InputError([f"{', '.join(sorted(missing))}: not installed beside this rack; remedy: make setup"])
-    found.pop(_plain(DISTRIBUTION))
     return tuple(found[name] for name in sorted(found))
 
 
@@ -111,12 +111,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _wanted(requirement: str, extras: Iterable[str]) -> str:
-    """The distribution that a requirement names, if it holds on the image; empty otherwise."""
+def _wanted(requirement: str) -> str:
+    """The distribution that a requirement names, if it holds in the image; empty otherwise. Extras are not wanted."""
     from packaging.requirements import Requirement
 
     one = Requirement(requirement)
-    environment = {"python_full_version": f"{PYTHON}.0", "python_version": PYTHON, "sys_platform": "linux"}
-    if one.marker is not None and not any(one.marker.evaluate({**environment, "extra": extra}) for extra in extras):
-        return ""
-    return one.name
+    here = {"python_full_version": f"{PYTHON}.0", "python_version": PYTHON, "sys_platform": "linux", "extra": ""}
+    return one.name if one.marker is None or one.marker.evaluate(here) else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from drivers.image.profile import PERL, PICKED, PRUNED, SUITE, UNITS_MASKED, Profile
+from drivers.image.profile import PERL, PICKED, PRUNED, SUITE, Profile
 from drivers.image.tools import EPOCH_S, BuildFailure, call
 
 INSTALL_S_MAX = 3_600.0
@@ -18,6 +18,8 @@ CACHE_FORMAT = "5"
 """Changes whenever the same packages would be unpacked differently, so that an old cache is not used."""
 NOT_UNPACKED = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
 UNPACKED = ("/usr/share/doc/*/copyright",)
+_APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""Programs of packages run with mounts and processes of their own, which end with them whatever happens to us."""
 _FETCH = """set -eu
 export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
 kernel=$(apt-cache depends --important {kernel} | sed -n 's/^ *Depends: \\(linux-image-[^ ]*\\)$/\\1/p' | head -n 1)
@@ -106,9 +108,7 @@ def add_kernel(root: Path, kernel: Path, dropped: Sequence[str]) -> str:
     return release
 
 
-_MODULE_TABLES = ("modules.dep.bin", "modules.alias.bin", "modules.symbols.bin", "modules.builtin.bin") + (
-    "modules.builtin.alias.bin",
-)
+_MODULE_TABLES = tuple(f"modules.{name}.bin" for name in ("dep", "alias", "symbols", "builtin", "builtin.alias"))
 """What kmod reads; it does not read the texts beside them."""
 
 
@@ -146,9 +146,6 @@ def prune(root: Path, profile: Profile) -> None:
         (root / name).mkdir(exist_ok=True)
         (root / name).chmod(0o700)
     units = root / "etc/systemd/system"
-    for name in UNITS_MASKED:
-        (units / name).unlink(missing_ok=True)
-        (units / name).symlink_to("/dev/null")
     if profile.coldplug:
         words = " ".join(f"--subsystem-match={name}" for name in profile.coldplug)
         text = f"[Service]\nExecStart=\nExecStart=udevadm trigger --action=add {words}\n"
@@ -169,8 +166,15 @@ def squash(root: Path, out: Path, compressor: Sequence[str]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder, if it is there; links are not followed."""
+    """Remove a file or a whole folder, if it is there; links are not followed.
+
+    Raises: BuildFailure if something is mounted in it: what is mounted belongs to somebody else.
+    """
     if path.is_dir() and not path.is_symlink():
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+        inside = [place for line in mounts if Path(place := line.split()[1]).is_relative_to(path.absolute())]
+        if inside:
+            raise BuildFailure(f"{path}: {inside[0]} is mounted in it; remedy: umount it, then remove the folder")
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -184,6 +188,7 @@ def _install(profile: Profile, sources: str, folder: Path, say: Callable[[str], 
     options = [f"--dpkgopt=path-exclude={glob}" for glob in NOT_UNPACKED]
     options += [f"--dpkgopt=path-include={glob}" for glob in UNPACKED]
     argv = (
+        *_APART,
         *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--quiet"),
         *(f"--include={','.join(profile.packages)}", *options, f"--customize-hook={fetch}"),
         *("", str(root), "-"),

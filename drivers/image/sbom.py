@@ -1,4 +1,4 @@
-"""What an image is made of, for people (packages.txt) and for scanners (SPDX 2.3): the same bytes for the same image."""
+"""What an image is made of, for people (packages.txt) and scanners (SPDX 2.3): the same bytes for the same image."""
 
 import hashlib
 import re

@@ -23,7 +23,9 @@ def summary(folder: Path) -> str:
     lines.append(f"  {'to boot':{width}}  {total / MB:8.1f} MB  ({', '.join(BOOT_FILES)})")
     if (folder / DISK).is_file():
         status = (folder / DISK).stat()
-        lines.append(f"  {DISK:{width}}  {status.st_size / MB:8.1f} MB  ({status.st_blocks * 512 / MB:.1f} MB of it used)")
+        lines.append(
+            f"  {DISK:{width}}  {status.st_size / MB:8.1f} MB  ({status.st_blocks * 512 / MB:.1f} MB of it used)"
+        )
     kinds = Counter(line.partition(" ")[0] for line in packages_of(folder).splitlines())
     told = {"deb": "Debian packages", "pypi": "Python libraries"}
     lines.append(f"  {', '.join(f'{kinds[kind]} {text}' for kind, text in told.items())}")

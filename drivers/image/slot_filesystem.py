@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from drivers.image.partitions import Partition
+from drivers.image.partitions import Partition, place
 
 TOOL_S_MAX = 900
 BLOCK = 4_096
@@ -32,25 +32,26 @@ def make(disk: Path, part: Partition, files: Sequence[Path], extra: dict[str, by
 
     Raises: SlotFailure.
     """
+    device, offset = place(disk, part)
     with _gathered(files, extra) as folder:
-        where = ("-E", f"offset={part.offset},lazy_itable_init=0,nodiscard", "-d", str(folder))
-        kind = ("-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m", "0", "-I", "256", "-O", FEATURES, "-L", label)
-        _run("mke2fs", *kind, *where, str(disk), str(part.bytes // BLOCK))
+        where = ("-E", f"offset={offset},lazy_itable_init=0,nodiscard", "-d", str(folder))
+        kind = ("-q", "-F", "-F", "-t", "ext4", "-b", str(BLOCK), "-m", "0", "-I", "256", "-O", FEATURES, "-L", label)
+        _run("mke2fs", *kind, *where, str(device), str(part.bytes // BLOCK))
     try:
-        flush(disk, part)
+        flush(device, offset, part.bytes)
     except OSError as error:
-        raise SlotFailure(f"{disk}: {error.strerror}") from None
+        raise SlotFailure(f"{device}: {error.strerror}") from None
 
 
-def flush(disk: Path, part: Partition) -> None:
-    """Have a partition's bytes on the disk, and forget them here, so that the next reader reads the disk.
+def flush(device: Path, offset: int, size: int) -> None:
+    """Have these bytes on the disk, and forget them here, so that the next reader reads the disk.
 
     Raises: OSError.
     """
-    handle = os.open(disk, os.O_WRONLY | os.O_CLOEXEC)
+    handle = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
-        os.posix_fadvise(handle, part.offset, part.bytes, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(handle, offset, size, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)
 
@@ -77,7 +78,8 @@ def digest_of(disk: Path, part: Partition, name: str) -> tuple[int, str]:
 
 def _chunks(disk: Path, part: Partition, name: str, bytes_max: int) -> Iterator[bytes]:
     """The bytes of a file, until its end or just over ``bytes_max``."""
-    argv = (_tool("debugfs"), "-R", f"cat /{name}", f"{disk}?offset={part.offset}")
+    device, offset = place(disk, part)
+    argv = (_tool("debugfs"), "-R", f"cat /{name}", f"{device}?offset={offset}")
     given = 0
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment()) as child:
         assert child.stdout is not None

@@ -70,7 +70,9 @@ def call(
     }
     environment = {name: value for name, value in environment.items() if value}
     try:
-        done = subprocess.run(argv, input=text, capture_output=True, timeout=seconds, check=False, env=environment, cwd=cwd)
+        done = subprocess.run(
+            argv, input=text, capture_output=True, timeout=seconds, check=False, env=environment, cwd=cwd
+        )
     except FileNotFoundError:
         raise BuildFailure(f"{argv[0]}: no such program") from None
     except subprocess.TimeoutExpired:

@@ -1,17 +1,26 @@
 """What a machine was told when it was booted, ``moxie.*`` on its kernel command line, and who it is itself."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from core.errors import InputError
-from drivers.config import Port
+from drivers.networks import Port
+from formats.problems import Problems
 
 CMDLINE = Path("/proc/cmdline")
 PREFIX = "moxie."
 CMDLINE_BYTES_MAX = 8 << 10
+ALLOWED = {
+    "node": "the node's id",
+    "mac": "a network card's address such as 52:54:00:77:00:01",
+    "server": "the boot server's address",
+    "ca": "the SHA-256 of the authority's certificate, 64 hex digits",
+    "image": "an image's id, 16 hex digits",
+    "token": "64 hex digits",
+}
+"""What must be there, and what it is."""
 
 Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
@@ -55,12 +64,18 @@ def booted(path: Path = CMDLINE) -> Boot | None:
     found = words(one_line(path, "the kernel command line", CMDLINE_BYTES_MAX))
     if not found.get("token"):
         return None
-    known = set(Boot.__struct_fields__)
+    problems = Problems(str(path))
+    for key, allowed in ALLOWED.items():
+        if key not in found:
+            problems.say(f"moxie.{key} is missing; needed: {allowed}")
+    problems.check()
+    known = {key: found[key] for key in Boot.__struct_fields__ if key in found}
     try:
-        return msgspec.convert({key: found[key] for key in found if key in known}, Boot, strict=False)
+        return msgspec.convert(known, Boot, strict=False)
     except msgspec.ValidationError as error:
-        problem = re.sub(r"`\$\.?(\w*)`", r"moxie.\1", str(error)).replace("`", "'")
-        raise InputError([f"{path}: {problem}; needed: what the boot server's script says"]) from None
+        key = str(error).rpartition("`$.")[2].rstrip("`")
+        problems.say(f"moxie.{key}: allowed: {ALLOWED.get(key, 'a port from 1 to 65535')}")
+        raise InputError(problems.found) from None
 
 
 def words(text: str) -> dict[str, str]:

@@ -13,9 +13,10 @@ import msgspec
 
 from core.errors import InputError
 from core.ids import NO_IMAGE, ImageId, NodeId
-from drivers.ca import ISSUED_FILE, REVOKED_FILE
+from drivers.ca import ISSUED_FILE
 from drivers.config import Config
 from drivers.inventory import Machine
+from drivers.join import REVOKED_FILE
 from drivers.join.client import INTERFACE
 from drivers.join.messages import Bundle, File
 from drivers.node_file import NODE_FILE, node_text
@@ -90,8 +91,8 @@ class Bundles:
             more["ceph"] = {"conf": "ceph/ceph.conf", "user": ceph.user, "keyring": keyring, "pool": ceph.pool}
             more["ceph"] = {**_without(more["ceph"]), "volume_mib": ceph.volume_mib}
         if able.netboot and (netboot := tables.netboot) is not None:
-            own = {"interface": INTERFACE.decode(), "images": IMAGES, "ca": "ca", "key": IMAGE_KEY}
-            more["netboot"] = {**_without(_plain(netboot)), **own}
+            own = {"interface": INTERFACE.decode(), "images": IMAGES, "image": "", "ca": "ca", "key": IMAGE_KEY}
+            more["netboot"] = {**_without(_plain(netboot)), **own}  # its image: whichever it runs
         if port := tables.metrics.rpartition(":")[2]:
             address = self._machine(node).address
             more["metrics"] = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
@@ -118,14 +119,16 @@ class Bundles:
 
 
 def abilities(config: Config, image: ImageId) -> Abilities:
-    """What the image of a machine can do, by its profile; nothing where it is not known what that is."""
-    from drivers.image.manifest import read_manifest  # only where images are
+    """What the image of a machine can do, by its profile; what this node can where its image is not kept here."""
+    from drivers.image.manifest import MANIFEST, read_manifest  # only where images are
     from drivers.image.profile import PROFILES
 
     netboot = config.tables.netboot
     if netboot is None:
         return Abilities()
     folder = netboot.images / (image if image != NO_IMAGE else netboot.image)
+    if not (folder / MANIFEST).exists():  # a netbooted node has its image from another, which is the usual one
+        return Abilities(server=config.tables.zookeeper.server, netboot=True)
     profile = PROFILES.get(read_manifest(folder).profile)
     packages = profile.packages if profile is not None else ()
     return Abilities(server="zookeeper" in packages, netboot="dnsmasq-base" in packages)

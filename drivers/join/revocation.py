@@ -6,7 +6,8 @@ which its ZooKeeper server reads again at least every 30 s while it runs. Source
 OpenJDK 17, ``sun.security.provider.certpath.URICertStore``.
 """
 
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cryptography import x509
@@ -17,9 +18,15 @@ from core.identity import same_machine
 from core.ids import NO_NODE, NodeId
 from core.records import MachineRecord
 from drivers.ca import Authority, write_public
-from drivers.clock import wall_ms
+from drivers.clock import now_ms, wall_ms
+from drivers.config import Config
 from drivers.log import event as log
 from drivers.roster import FILE, read
+
+CUT_MS = 40_000
+"""For so long a retired node's connections are closed: by then every server has read its list again."""
+CUT_EACH_MS = 5_000
+CUT_S_MAX = 2.0
 
 
 class RetiredMachines:
@@ -54,20 +61,36 @@ class RetiredMachines:
 class Revoker:
     """Keeps the gate and the list of revoked certificates of one node like the records."""
 
-    def __init__(self, retired: RetiredMachines, authority: Authority, file: Path) -> None:
+    def __init__(
+        self,
+        retired: RetiredMachines,
+        authority: Authority,
+        file: Path,
+        cut: Callable[[NodeId], None] = lambda _: None,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        """``cut`` closes the connections that a node has to this one's ZooKeeper server."""
         self._retired = retired
         self._authority = authority
         self._file = file
+        self._cut = cut
+        self._clock = clock
+        self._cut_until_ms: dict[NodeId, int] = {}
+        self._cut_next_ms = 0
         self._taken: tuple[MachineRecord, ...] | None = None
 
     def look(self, gate: Gate) -> None:
         """Take over what changed; costs a look at two files if nothing did. What fails is logged and tried again."""
         records = self._retired.records
+        self._cut_off()
         if records is self._taken and self._file.exists():
             return
+        before = {record.node for record in self._taken or ()}
         for record in records:
             gate.retire(record.guid, record.node)
             gate.close(record.node)
+            if record.node not in before:
+                self._cut_until_ms[record.node] = self._clock() + CUT_MS
         try:
             serials = frozenset(map(_number, self._serials(records)))
             if serials != revoked(self._file):
@@ -78,11 +101,41 @@ class Revoker:
         except InputError as error:
             log("not_revoked", error="; ".join(error.problems))
 
+    def _cut_off(self) -> None:
+        """Close what newly retired nodes have open, again and again until the server itself refuses them."""
+        now = self._clock()
+        if not self._cut_until_ms or now < self._cut_next_ms:
+            return
+        self._cut_next_ms = now + CUT_EACH_MS
+        for node, until_ms in list(self._cut_until_ms.items()):
+            self._cut(node)
+            if now >= until_ms:
+                del self._cut_until_ms[node]
+
     def _serials(self, records: Iterable[MachineRecord]) -> tuple[str, ...]:
         """What was written into the records, and what this authority itself signed for those nodes."""
         gone = {record.node for record in records}
         known = tuple(serial for record in records for serial in record.certificates)
         return known + tuple(serial for serial, name in self._authority.issued() if name in gone)
+
+
+def cut_off(config: Config, node: NodeId) -> None:
+    """Close every connection from a node's address to this node's ZooKeeper server; what fails is logged.
+
+    Source: ``ss -K`` of iproute2, which needs root and a kernel with INET_DIAG_DESTROY (Debian's has it).
+    """
+    machine = config.machines.get(node)
+    if machine is None:
+        return
+    port = f":{config.tables.zookeeper.client_port}"
+    command = ("ss", "-K", "-n", "-H", "-t", "dst", machine.address, "sport", "=", port)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CUT_S_MAX, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log("not_cut_off", about=node, error=str(error))
+        return
+    if done.returncode or done.stdout.strip():
+        log("cut_off", about=node, connections=len(done.stdout.splitlines()), error=done.stderr.strip()[:200])
 
 
 def revoked(file: Path) -> frozenset[int] | None:

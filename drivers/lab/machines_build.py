@@ -34,6 +34,7 @@ TIMING = Timing(
     commit_ms_max=8_000,
     fence_ms_max=15_000,
     recover_ms=5_000,
+    boot_ms_max=420_000,
     scan_ms=5_000,
     stable_ms=60_000,
 )

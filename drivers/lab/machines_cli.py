@@ -179,6 +179,7 @@ def _add(arguments: argparse.Namespace) -> int:
     with only_one(arguments.dir.absolute()):
         machines = _of(arguments)
         watch = Watch(machines.layout, machines.observer)
+        watch.look()
         guest = machines.add(arguments.memory, firmware)
     print(f"{guest.name} is plugged in; its BMC answers at {guest.bmc_address}")
     if arguments.wait:
@@ -195,6 +196,7 @@ def _kill(arguments: argparse.Namespace) -> int:
     machines = _of(arguments)
     guest = machines.find(arguments.node)
     watch = Watch(machines.layout, machines.observer)
+    watch.look()
     machines.cut(guest)
     print(f"{guest.name} is off, by its BMC at {guest.bmc_address}")
     if arguments.wait:

@@ -74,7 +74,6 @@ class Watch:
     def again(self, course: Course) -> None:
         """Forget what a machine has done since it was found: it is to do it once more."""
         course.at = {stage: at for stage, at in course.at.items() if stage == "found"}
-        course.state = course.reason = ""
 
     def look(self) -> list[str]:
         """Look at everything once; what is new, one sentence each."""

@@ -13,7 +13,7 @@ from core.events import BootSeen, BootStage, JoinRefused
 from core.gate import Gate, Refused, Window
 from core.identity import plain_mac, same_machine
 from core.ids import ImageId, NodeId
-from drivers.image.manifest import INITRD, ROOT
+from drivers.image.manifest import INITRD, MANIFEST, ROOT, SIGNATURE
 from drivers.join.tokens import make
 from drivers.log import event as log
 from drivers.netboot.dnsmasq import Expected
@@ -88,10 +88,7 @@ class Boots:
         self._keys = dict.fromkeys(remembered.keys)
         for kept in remembered.wards:
             was, node = kept.window, kept.window.node
-            self._gate.open(node, was.guid, was.macs, was.image, was.until_ms)
-            window = self._gate.window(node)
-            assert window is not None
-            window.token, window.mac, window.claims, window.state = was.token, was.mac, was.claims, was.state
+            _reopen(self._gate, was)
             stages = [stage for stage in STAGES if stage in kept.stages]
             self._wards[node] = Ward(order=kept.order, stages=stages, asked_from=kept.asked_from)
 
@@ -167,9 +164,9 @@ class Boots:
             self._line.moved(node, self._clock_ms())
             if end == size and name == INITRD:
                 self._stage(node, "kernel", f"kernel and {name} to {address}")
+                self._line.leave(node)  # while its kernel starts another may load; the root image waits for a stream
             elif end == size and name == ROOT:
                 self._stage(node, "image", f"{size >> 20} MB to {address}")
-                self._line.leave(node)
 
         return sent
 
@@ -206,14 +203,15 @@ class Boots:
             return Reply(status=404)
         digest, size = image.files[name]
         sent = self._sent(request.address, name, size)
-        if image.server:
+        if image.server and name not in (MANIFEST, SIGNATURE):
             sent(size)  # as far as can be seen from here
             return Reply(status=302, elsewhere=f"http://{image.server}{request.path}")
         return Reply(file=Served(path=image.folder / name, size=size, tag=f'"{digest}"', sent=sent))
 
     def _look(self, image: ImageId) -> bool:
         """Have an image verified that is not yet; whether there is one of that id at all."""
-        if not self._shelf.may_have(image):
+        wanted = image == self._default or any(image == ward.order.effect.image for ward in self._wards.values())
+        if not self._shelf.may_have(image, elsewhere=wanted):
             return False
         if not self._looking:
             task = asyncio.get_running_loop().create_task(self._shelf.look(image))
@@ -263,6 +261,21 @@ class Boots:
         reason, node, detail = refused.reason, refused.node, refused.detail
         self._reports.tell(JoinRefused(at_ms=self._clock_ms(), reason=reason, node=node, detail=detail))
         return leave_script(refused.reason.replace("_", " "))
+
+
+def _reopen(gate: Gate, was: Window) -> None:
+    """Bring a window to where it was, by the same steps that led there."""
+    gate.open(was.node, was.guid, was.macs, was.image, was.until_ms)
+    in_time = was.until_ms - 1
+    if was.token:
+        gate.ask(was.guid, was.mac, was.token, in_time)
+    if was.state == "spent":
+        gate.redeem(was.token, was.guid, was.mac, was.image, in_time)
+    if was.claims > 1:
+        gate.ask(was.guid, was.mac, "", in_time)
+    window = gate.window(was.node)
+    if was.state == "void" and window is not None:
+        window.state = "void"
 
 
 def _shown(text: str) -> str:

@@ -1,9 +1,8 @@
 """What dnsmasq is told: DHCP for the machines that are expected and nobody else, and TFTP of iPXE for all.
 
-A machine is recognised by its identity (DHCP option 97, in every order of bytes that firmware is known for), or by its
-network card where nothing else is known of it, and gets the address that it will keep. What dnsmasq reads again without
-a restart knows no option 97, so the DHCP process is restarted when the windows change, and TFTP has a process of its
-own that never is.
+A machine is recognised by its identity (DHCP option 97, in every order of bytes that firmware is known for) or its
+network card, and gets the address that it will keep. What dnsmasq reads again without a restart knows no option 97, so
+the DHCP process is restarted when the windows change, and TFTP has a process of its own that never is.
 Source: dnsmasq(8) 2.90; RFC 4578, 2.3; measured with QEMU's iPXE.
 """
 
@@ -121,13 +120,13 @@ def _common(place: Place) -> tuple[str, ...]:
 
 
 def _machine(place: Place, machine: Expected) -> list[str]:
-    """Tag ``is-NODE`` and ``ours`` for whoever has the identity, or where that is not known the network card.
+    """Tag ``is-NODE`` and ``ours`` for whoever has the identity or a network card of the machine.
 
-    Who has the identity with another card is let in here, so that the gate sees it and says why it is refused.
+    Who has only one of the two is let in here, so that the gate sees it and says why it is refused.
     """
     node = machine.node
     lines = [f"dhcp-match=set:is-{node},97,{(bytes(1) + raw).hex(':')}" for raw in uuid_bytes(machine.guid)]
-    lines = lines or [f"dhcp-mac=set:is-{node},{mac}" for mac in machine.macs]
+    lines += [f"dhcp-mac=set:is-{node},{mac}" for mac in machine.macs]
     if not lines:
         return []
     lines.append(f"tag-if=set:ours,tag:is-{node}")

@@ -27,7 +27,8 @@ SMALL_BYTES = 1 << 20
 HEAD_S_MAX, IDLE_S_MAX = 10, 30
 PIECE_S_MAX = 20
 """Whoever does not take a piece in this time (13 kB/s) is cut off."""
-PATIENCE_MS = 8_000
+PATIENCE_MS = 12_000
+"""So long somebody stands in line for a stream before being told to come again. Clients give up after 20 s."""
 RETRY_S = 5
 REQUESTS_MAX = 1_000
 """On one connection."""

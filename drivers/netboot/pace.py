@@ -90,10 +90,10 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class Line:
-    """Machines that want to boot: ``places`` of them load at once, the others come again in the order they came.
+    """Machines that want to boot: ``places`` of them load their kernel at once, the others in the order they came.
 
-    A place is given back when the image is through, or after ``idle_ms`` without a byte; whoever does not come again
-    within ``gone_ms`` loses the place in line.
+    A place is given back when kernel and initrd are through, or after ``idle_ms`` without a byte; whoever does not come
+    again within ``gone_ms`` loses the place in line.
     """
 
     def __init__(self, places: int, idle_ms: int = 90_000, gone_ms: int = 45_000) -> None:

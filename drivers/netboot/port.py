@@ -30,7 +30,6 @@ from drivers.netboot.wire import (
 )
 
 RETRY_S = 0.5
-SEND_S_MAX = 5.0
 ORDERS_MAX = 1_000
 
 
@@ -114,9 +113,12 @@ class NetbootPort:
         """Send a record if the service is there; orders are told again when it is back."""
         if self._link is None:
             return
+        line = encode(said)
         try:
-            self._link.sendall(encode(said))
+            sent = self._link.send(line, socket.MSG_DONTWAIT)  # the agent's brain waits for nobody
         except OSError:
+            sent = 0
+        if sent < len(line):
             self._hang_up()
 
     def _hang_up(self) -> None:

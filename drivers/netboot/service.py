@@ -26,7 +26,7 @@ from drivers.image.fetch import FETCHED
 from drivers.image.manifest import MANIFEST
 from drivers.join.bundle import Bundles
 from drivers.join.crowd import Voice
-from drivers.join.revocation import RetiredMachines, Revoker
+from drivers.join.revocation import RetiredMachines, Revoker, cut_off
 from drivers.join.server import JoinServer
 from drivers.netboot.advert import Adverts
 from drivers.netboot.boots import Boots
@@ -56,12 +56,13 @@ LOOPBACK = "127.0.0.1"
 def run(config: Config) -> int:
     """Serve until told to stop. Raises: InputError if this machine cannot, with what it lacks."""
     log.always(node=config.node, process="netboot")
+    program = _check_machine(tables_of(config)[0].interface)
     with _alone(config.tables.run_dir / LOCK):
-        return asyncio.run(_serve(config))
+        return asyncio.run(_serve(config, program))
 
 
-async def _serve(config: Config) -> int:
-    service = Service(config)
+async def _serve(config: Config, program: str) -> int:
+    service = Service(config, program)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -81,14 +82,15 @@ async def _first(stopped: asyncio.Event) -> None:
 class Service:
     """Everything that one boot server does."""
 
-    def __init__(self, config: Config) -> None:
-        """Look whether it can be done at all. Raises: InputError."""
+    def __init__(self, config: Config, dnsmasq: str) -> None:
+        """``dnsmasq``: where the program is. Raises: InputError if files that the configuration names are of no use."""
         netboot, _ = tables_of(config)
         self._config, self._netboot = config, netboot
-        self._dnsmasq = _check_machine(netboot.interface)
         self._authority = Authority(netboot.ca)
         self._retired = RetiredMachines(config.tables.state_dir)
-        self._revoker = Revoker(self._retired, self._authority, revoked_file(config))
+        self._revoker = Revoker(
+            self._retired, self._authority, revoked_file(config), lambda node: cut_off(config, node)
+        )
         self._place = place = place_of(config, read(self._authority.cert).fingerprint.replace(":", "").lower())
         assert netboot.key is not None
         self._shelf = Shelf(netboot.images, netboot.key, now_ms, self._others)
@@ -104,8 +106,8 @@ class Service:
         self._memory = Memory(folder / "windows.json", config.tables.boot_id_path)
         self._ears = Ears()
         self._ignored = Voice(20, 60_000)
-        self._dhcp = Daemon("DHCP", self._dnsmasq, folder / "dhcp.conf", self._hear)
-        self._tftp = Daemon("TFTP", self._dnsmasq, folder / "tftp.conf", _hear_nothing)
+        self._dhcp = Daemon("DHCP", dnsmasq, folder / "dhcp.conf", self._hear)
+        self._tftp = Daemon("TFTP", dnsmasq, folder / "tftp.conf", _hear_nothing)
         pace = Pace(Bandwidth(netboot.mbit_max), Streams(netboot.streams_max), lambda: seconds() * 1_000)
         self._http = HttpServer(self.boots.answer, pace, place.has, logs_access(now_ms))
         self._adverts = Adverts(netboot.interface)

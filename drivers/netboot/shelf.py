@@ -40,7 +40,8 @@ Stamp = tuple[tuple[str, int, int], ...]
 class Image(msgspec.Struct, frozen=True, kw_only=True):
     """A verified image. ``files``: SHA-256 and size by name. ``stamp`` changes when somebody touches its folder.
 
-    ``server``: which other server (``HOST:PORT``) has the files, "" if they are here; true until ``until_ms``.
+    ``server``: which other server (``HOST:PORT``) has all but the manifest and its signature, "" if everything is here;
+    true until ``until_ms``.
     """
 
     id: ImageId
@@ -91,11 +92,11 @@ class Shelf:
         del self._images[image]
         return None
 
-    def may_have(self, image: ImageId) -> bool:
-        """Whether it is of use to look for an image now."""
+    def may_have(self, image: ImageId, *, elsewhere: bool) -> bool:
+        """Whether it is of use to look for an image now: here, or also at other servers."""
         if any(self._refused.get(image) != _stamp_of(folder) for folder in self._folders(image)):
             return True
-        return bool(self._servers()) and self._clock_ms() >= self._absent.get(image, 0)
+        return elsewhere and bool(self._servers()) and self._clock_ms() >= self._absent.get(image, 0)
 
     async def look(self, image: ImageId) -> Image | None:
         """Verify an image that is not known yet, here or at another server. Takes seconds for a large one."""
@@ -124,8 +125,7 @@ class Shelf:
         files = _files(manifest)
         if missing := [name for name in BOOT_FILES if name not in files]:
             raise InputError([f"{folder / name}: is missing; needed: a whole image" for name in missing])
-        for name in (MANIFEST, SIGNATURE):
-            files[name] = (digest(folder / name), (folder / name).stat().st_size)
+        files |= _signed(folder)
         taken = Image(id=found, folder=folder, words=manifest.cmdline, files=files, stamp=stamp)
         self._images[found] = taken
         return taken
@@ -148,7 +148,7 @@ class Shelf:
             id=image,
             folder=found.folder,
             words=found.manifest.cmdline,
-            files={**_files(found.manifest), MANIFEST: ("", 0), SIGNATURE: ("", 0)},
+            files={**_files(found.manifest), **_signed(found.folder)},
             server=found.server,
             until_ms=self._clock_ms() + BORROWED_MS,
         )
@@ -168,6 +168,10 @@ def _keep(known: dict[ImageId, V], image: ImageId, value: V) -> None:
 
 def _files(manifest: Manifest) -> dict[str, tuple[str, int]]:
     return {name: (entry.sha256, entry.bytes) for name, entry in sorted(manifest.files.items())}
+
+
+def _signed(folder: Path) -> dict[str, tuple[str, int]]:
+    return {name: (digest(folder / name), (folder / name).stat().st_size) for name in (MANIFEST, SIGNATURE)}
 
 
 def _stamp_of(folder: Path) -> Stamp:

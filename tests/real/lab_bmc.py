@@ -32,9 +32,9 @@ def password_file(folder: Path, password: str) -> Path:
 
 
 class FileMachine:
-    """A machine with a real BMC; ``machine`` is its entry in an inventory."""
+    """A machine with a real BMC; ``machine`` is its entry in an inventory. ``console``: where its serial port is."""
 
-    def __init__(self, folder: Path, number: int = 2, password: str = "s3cret") -> None:
+    def __init__(self, folder: Path, number: int = 2, password: str = "s3cret", console: str = "") -> None:
         require(bmcs.PROGRAM, "nsenter", "setsid", root=False)
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +49,7 @@ class FileMachine:
             port=port,
             password_file=file,
             uuid=str(uuid.uuid5(uuid.NAMESPACE_DNS, f"n{number}")),
+            console=console,
         )
         table = BmcTable(driver="ipmi", address="127.0.0.1", port=port, password_file=file)
         self.machine = Machine(id=f"n{number}", number=number, address=f"127.0.0.{number}", bmc=table)

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from drivers.lab import bmcs
 from tests.real.lab_bmc import HOOKS
+from tests.real.netns import ROOT
 from tests.real.require import require
 
 SUBNET = "10.97.0.0/24"
@@ -46,7 +47,7 @@ class ManyBmcs:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a program on the node."""
         command = ["ip", "netns", "exec", self.node, *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
 
     def _password(self, name: str, password: str) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -140,7 +140,6 @@ def rights(*addresses: str) -> None:
     """Do what is asked of ``drivers.rights.Rights``; deadlines are given as milliseconds from now."""
     from drivers.clock import now_ms
     from drivers.config import AddressTable
-    from drivers.inventory import Machines
     from drivers.rights import Rights
 
     hold = Rights(AddressTable(interface="eth0"), addresses)
@@ -166,6 +165,7 @@ def peers(name: str, folder: str, suspect_ms: str) -> None:
     from core.ids import NodeId
     from core.specs import Timing
     from drivers.config import Config, Machine, NodeTables
+    from drivers.inventory import Machines
     from drivers.peers import Peers
     from formats.catalog import Catalog
 

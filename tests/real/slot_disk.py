@@ -20,20 +20,24 @@ PROGRAMS = ("sfdisk", "mformat", "mcopy", "mmd", "mke2fs", "debugfs")
 
 def an_image(images: Path, version: str, size: int = 3 << 20) -> ImageId:
     """Make and sign an image of random bytes in a folder of its id; keys lie beside it in ``images/keys``."""
+    draw = random.Random(version)
+    names = {name: size if name.startswith("root") else 70_000 for name in BOOT_FILES}
+    return signed(images, version, {name: draw.randbytes(length) for name, length in names.items()})
+
+
+def signed(images: Path, version: str, files: dict[str, bytes]) -> ImageId:
+    """Make and sign an image of these files in a folder of its id; keys lie beside it in ``images/keys``."""
     keys = images / "keys"
     if not keys.exists():
         keys.mkdir(parents=True)
         make_keys(keys)
     folder = images / f"new-{version}"
     folder.mkdir()
-    draw = random.Random(version)
-    for name in BOOT_FILES:
-        (folder / name).write_bytes(draw.randbytes(size if name.startswith("root") else 70_000))
-    (folder / "packages.txt").write_text(f"nothing {version}\n")
-    files = describe(folder, (*BOOT_FILES, "packages.txt"))
-    write_manifest(
-        folder, Manifest(format=1, profile="minimal", version=version, cmdline="quiet panic=30", files=files)
-    )
+    for name, content in {**files, "packages.txt": f"nothing {version}\n".encode()}.items():
+        (folder / name).write_bytes(content)
+    entries = describe(folder, (*files, "packages.txt"))
+    made = Manifest(format=1, profile="minimal", version=version, cmdline="quiet panic=30", files=entries)
+    write_manifest(folder, made)
     sign(folder, keys / "images.key")
     image = ImageId(hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()[:16])
     folder.rename(images / image)
@@ -42,16 +46,22 @@ def an_image(images: Path, version: str, size: int = 3 << 20) -> ImageId:
 
 def a_disk(folder: Path) -> Path:
     """Make a disk in a file: prepared, with empty slots. Its boot loader is made up: it is never run."""
-    loader, work, disk = folder / "loader", folder / "work", folder / "disk"
-    loader.mkdir()
+    loader, work, disk = a_loader(folder), folder / "work", folder / "disk"
     work.mkdir()
-    for name, content in {"boot.img": bytes(512), "core.img": bytes(40_000), "BOOTX64.EFI": b"MZ"}.items():
-        (loader / name).write_bytes(content)
-    (loader / "grub.cfg").write_bytes((Path(grub.__file__).parent / "grub.cfg").read_bytes())
     with disk.open("wb") as file:
         file.truncate(disk_bytes(SLOT_MB, STATE_MB))
     prepare(disk, loader, SLOT_MB, STATE_MB, work)
     return disk
+
+
+def a_loader(folder: Path) -> Path:
+    """Make a boot loader up that has the right sizes."""
+    loader = folder / "loader"
+    loader.mkdir()
+    for name, content in {"boot.img": bytes(512), "core.img": bytes(40_000), "BOOTX64.EFI": b"MZ"}.items():
+        (loader / name).write_bytes(content)
+    (loader / "grub.cfg").write_bytes((Path(grub.__file__).parent / "grub.cfg").read_bytes())
+    return loader
 
 
 def opened(disk: Path) -> Disk:
@@ -82,4 +92,4 @@ def boots(disk: Path, images: Path) -> tuple[SlotName, ImageId]:
     return slot, image
 
 
-__all__ = ["PROGRAMS", "Choice", "a_disk", "an_image", "boots", "installed", "opened"]
+__all__ = ["PROGRAMS", "Choice", "a_disk", "a_loader", "an_image", "boots", "installed", "opened", "signed"]

@@ -1,6 +1,7 @@
 """A retired node on real servers: ZooKeeper takes its certificate no more, and Ceph forgets its OSD, and no other."""
 
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from core.ids import DomainId, Guid, NodeId, RackId
 from core.records import MachineRecord
 from drivers import retire
 from drivers import zookeeper_server as server
-from drivers.ca import Authority, Pair, write_public
+from drivers.ca import Authority, Pair
 from drivers.ceph import Ceph
 from drivers.config import CephTable, Tls
-from drivers.join.revocation import RetiredMachines, Revoker
+from drivers.join.revocation import RetiredMachines, Revoker, cut_off
 from drivers.roster import FILE, encode
 from tests.real.ceph_local import PROGRAMS, await_that, running_cluster
 from tests.real.require import require
@@ -31,7 +32,6 @@ def test_a_retired_nodes_certificate_opens_zookeeper_no_more(tmp_path: Path) -> 
     (n1,) = ensemble.nodes
     config = ensemble.configs[n1]
     authority = Authority(tmp_path / "ca")
-    write_public(server.revoked_file(config), authority.revoke((), number=1))
     folder = tmp_path / "state"
     folder.mkdir()
     pairs = {node: Pair.of(tmp_path / "joined", node) for node in ("n6", "n7")}
@@ -67,6 +67,25 @@ def test_a_retired_nodes_certificate_opens_zookeeper_no_more(tmp_path: Path) -> 
         assert ensemble.status(n1).serves
     finally:
         ensemble.stop()
+
+
+def test_what_a_retired_node_has_open_is_cut_and_nothing_else(tmp_path: Path) -> None:
+    require("ss")
+    config = Ensemble(tmp_path, 2, subnet=34).configs[NodeId("n1")]
+    with socket.create_server((config.me.address, PORT)) as listener:
+
+        def connected(address: str) -> socket.socket:
+            return socket.create_connection(listener.getsockname(), 10, source_address=(address, 0))
+
+        with connected("127.34.0.2") as theirs, connected("127.34.0.9") as others:
+            links = [listener.accept()[0] for _ in range(2)]
+            cut_off(config, NodeId("n2"))
+            with pytest.raises(ConnectionResetError):
+                theirs.recv(1)
+            others.sendall(b"x")
+            for link in links:
+                link.close()
+    cut_off(config, NodeId("nobody"))
 
 
 def is_clean(ceph: Ceph) -> bool:

@@ -67,7 +67,9 @@ class VirtualRack:
 
     def left(self) -> list[str]:
         """What there still is of it on this machine: namespaces, its folder, processes that name it."""
-        spaces = [path.name for path in NETNS.iterdir() if path.name.startswith(f"{self.name}-")] if NETNS.is_dir() else []
+        spaces = (
+            [path.name for path in NETNS.iterdir() if path.name.startswith(f"{self.name}-")] if NETNS.is_dir() else []
+        )
         files = [str(self.folder)] if self.folder.exists() else []
         words = f"{self.folder}/"
         return spaces + files + [f"process {pid}" for pid in pids() if any(words in word for word in argv_of(pid))]

@@ -91,10 +91,12 @@ class Ensemble:
             self.configs[node] = load_config(place / "node.toml")
 
     def _certify(self, addresses: dict[NodeId, str]) -> None:
-        from drivers.ca import OPERATOR, Authority, Pair
+        from drivers.ca import OPERATOR, Authority, Pair, write_public
+        from drivers.join import REVOKED_FILE
 
         authority = Authority(self.folder / "ca")
         authority.make()
+        write_public(authority.folder / REVOKED_FILE, authority.revoke((), number=1))
         for node, address in addresses.items():
             authority.issue(Pair.of(self.folder / "tls", node), node, (address, node, "localhost", "127.0.0.1"))
         authority.issue(Pair.of(self.folder / "tls", OPERATOR), OPERATOR)

@@ -13,11 +13,13 @@ from drivers.config import Config, NodeTables
 from drivers.first_answers import FILE, Answers, gather, keep, usual_pool
 from drivers.first_image import put_images
 from drivers.first_server import Places, is_in_memory, put_home
+from drivers.first_start import start
 from drivers.first_words import add_first
 from drivers.image.manifest import BOOT_FILES, Manifest, describe, make_keys, sign, write_manifest
 from drivers.inventory import Inventory, Machine, Machines
 from drivers.networks import NetworkTable
 from drivers.seed import ensemble_goal
+from drivers.toml_text import toml_text
 from drivers.zookeeper_server import FIRST_SERVER
 from formats.catalog import Catalog
 
@@ -175,3 +177,25 @@ def test_places_keep_images_beside_the_state(tmp_path: Path) -> None:
     places = Places(home=tmp_path, out=tmp_path / "rack", state_dir=tmp_path / "state")
     assert places.images == tmp_path / "state/images"
     assert not is_in_memory(tmp_path)
+
+
+def test_a_file_of_answers_says_where_its_own_files_are(tmp_path: Path) -> None:
+    key = tmp_path / "key/moxie"
+    key.mkdir(parents=True)
+    given = {"boot": "10.98.0.0/24", "management": "10.98.1.0/24", "interface": "eth0", "images": "images"}
+    text = toml_text({**given, "bmc_password": "pw"})
+    (key / "first-server.toml").write_text(text)
+    told = gather(words(f"--answers {key}/first-server.toml --gateway 10.98.0.254"), tmp_path / "out")
+    assert (told.images, told.bmc_password, told.gateway) == (key / "images", key / "pw", "10.98.0.254")
+    (key / "first-server.toml").write_text(text + 'gatway = "10.98.0.254"\n')
+    with pytest.raises(InputError, match="gatway"):
+        gather(words(f"--answers {key}/first-server.toml"), tmp_path / "out")
+
+
+def test_a_rack_that_cannot_be_started_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a machine that systemd runs"):
+        start(tmp_path / "operator.toml", print, (str(tmp_path / "nothing"),))
+    with pytest.raises(InputError, match="the units of our image"):
+        start(tmp_path / "operator.toml", print, ("false",))
+    with pytest.raises(InputError, match=r"operator\.toml"):
+        start(tmp_path / "operator.toml", print, ("true",), ms_max=0)

@@ -2,22 +2,27 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from core.errors import InputError
 from core.gate import Gate, Refused
-from core.ids import NO_IMAGE, DomainId, Guid, NodeId, RackId
+from core.ids import NO_IMAGE, DomainId, Guid, ImageId, NodeId, RackId
 from core.records import MachineRecord
 from drivers.ca import Authority, request_for
+from drivers.config import NetbootTable, load_config
+from drivers.image.manifest import BOOT_FILES, Entry, Manifest, write_manifest
+from drivers.init import prepare
 from drivers.join.boot import booted, card
-from drivers.join.bundle import carried
+from drivers.join.bundle import Abilities, abilities, carried
 from drivers.join.client import write
 from drivers.join.crowd import Crowd, Limits, Voice
 from drivers.join.messages import Bundle, File, misplaced
 from drivers.join.revocation import RetiredMachines, Revoker, revoked
 from drivers.roster import FILE, encode
+from tests.unit.made_rack import plan
 
 TOKEN, CA = "ab" * 32, "cd" * 32
 LINE = (
@@ -107,6 +112,28 @@ def test_an_inventory_is_carried_with_every_file_that_it_names(tmp_path: Path) -
     assert b'password_file = "bmc/mgmt-lab"' in text
     assert b'pool = "10.98.0.100-10.98.0.199"' in text
     assert not any(misplaced(file.path) for file in files)
+
+
+@pytest.mark.parametrize(
+    ("profile", "able"),
+    [
+        ("minimal", Abilities(server=False, netboot=True)),
+        ("hyperconverged", Abilities(server=True, netboot=True)),
+        ("somebody's own", Abilities()),
+        ("", Abilities(server=True, netboot=True)),  # not kept here: as this node itself
+    ],
+)
+def test_what_a_node_may_do_follows_from_its_image(profile: str, able: Abilities, tmp_path: Path) -> None:
+    prepare(plan(tmp_path, 1))
+    config = load_config(tmp_path / "rack" / "nodes" / "n1" / "node.toml")
+    folder = tmp_path / "images" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    if profile:
+        files = {name: Entry(sha256="0" * 64, bytes=1) for name in BOOT_FILES}
+        write_manifest(folder, Manifest(format=1, profile=profile, version="1", cmdline="", files=files))
+    netboot = NetbootTable(interface="eth0", images=tmp_path / "images", ca=tmp_path / "rack" / "ca")
+    config = msgspec.structs.replace(config, tables=msgspec.structs.replace(config.tables, netboot=netboot))
+    assert abilities(config, ImageId("0123456789abcdef")) == able
 
 
 def test_a_crowd_has_bounds_for_all_for_each_and_for_how_often() -> None:

@@ -1,5 +1,7 @@
 """The simulated netboot: windows, a crowd that times out, and shared bandwidth."""
 
+from functools import partial
+
 import pytest
 
 from core.ids import NodeId
@@ -176,6 +178,58 @@ def shared(jobs: list[tuple[int, int]], times: NetbootTimes) -> list[int]:
         kernel.at(begin, server.join, boot, size, lambda _, boot=boot: ends.setdefault(boot.node, kernel.now))
     kernel.run(10_000_000)
     return [ends[str(index)] for index in range(len(jobs))]
+
+
+def crowd(streams_max: int, machines: int = 40) -> tuple[list[int], list[int]]:
+    """Machines that load 100 MB each at once over one gigabit: when they were done, and when any broke off."""
+    kernel = Kernel()
+    ends: list[int] = []
+    broken: list[int] = []
+    pace = Pace(
+        server_bytes_per_ms=112_500,
+        client_bytes_per_ms=112_500,
+        streams_max=streams_max,
+        least_bytes_per_ms=4_000,
+        patience_ms=10_000,
+    )
+    server = BootServer(SERVER, kernel, pace, lambda _: broken.append(kernel.now))
+    for number in range(machines):
+        boot = Boot(NodeId(str(number)), None, lambda *_: None)
+        server.join(boot, 100_000_000, lambda _: ends.append(kernel.now))
+    kernel.run(600_000)
+    return ends, broken
+
+
+def test_forty_at_once_starve_and_forty_that_stand_in_line_do_not() -> None:
+    ends, broken = crowd(streams_max=0)
+    assert len(broken) == 12, "28 of them get 4 MB a second"
+    assert set(broken) == {10_000}
+    assert len(ends) == 28
+    ends, broken = crowd(streams_max=8)
+    assert (len(ends), broken) == (40, [])
+    assert max(ends) == pytest.approx(40 * 100_000_000 / 112_500, rel=0.001), "nothing is sent in vain"
+    assert min(ends) == pytest.approx(max(ends) / 5, rel=0.001)
+
+
+def test_a_crowd_that_is_small_enough_loses_nobody() -> None:
+    assert crowd(streams_max=0, machines=28)[1] == []
+    assert len(crowd(streams_max=0, machines=29)[1]) == 1
+
+
+def test_who_leaves_the_line_is_not_served_and_holds_nobody_up() -> None:
+    kernel = Kernel()
+    ends: list[str] = []
+    pace = Pace(server_bytes_per_ms=1_000, client_bytes_per_ms=1_000, streams_max=1)
+    server = BootServer(SERVER, kernel, pace, lambda _: None)
+    boots = [Boot(NodeId(str(number)), None, lambda *_: None) for number in range(3)]
+    for boot in boots:
+        server.join(boot, 1_000_000, partial(lambda node, _: ends.append(node), boot.node))
+    server.leave(boots[1])
+    kernel.run(2_000)
+    assert ends == ["0", "2"]
+    server.join(boots[0], 1_000_000, lambda _: ends.append("again"))
+    server.join(boots[1], 1_000_000, lambda _: ends.append("again"))
+    assert server.stop() == [boots[0], boots[1]], "who is sent to and who stands in line"
 
 
 def test_bandwidth_is_shared_as_a_dumb_model_shares_it() -> None:

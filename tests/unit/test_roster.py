@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import InputError
 from core.ids import DomainId, Guid, NodeId, RackId
 from core.records import MACHINES, AnyRecord, Change, MachineRecord, machine_path
 from drivers.agents import Life
@@ -86,6 +87,17 @@ def test_a_node_that_was_found_itself_starts_from_the_file_beside_its_inventory(
     roster = Roster(config, config.tables.state_dir)
     assert roster.take([], roots=(MACHINES,)) is False
     assert config.me.address == "10.98.0.6"  # whatever the rack says: it runs
+
+
+def test_a_node_that_was_found_starts_even_if_what_it_kept_has_lost_itself(file: Path) -> None:
+    file.write_text(file.read_text(encoding="utf-8").replace('"n1"', '"n6"', 1), encoding="utf-8")
+    (file.parent / "s").mkdir()
+    (file.parent / "s" / FILE).write_bytes(encode([record(7)]))
+    (file.parent / FILE).write_bytes(encode([record(6)]))
+    assert load_config(file).me.number == 6
+    (file.parent / FILE).unlink()
+    with pytest.raises(InputError, match=r'node = "n6": not in .*inventory\.toml; allowed: n1'):
+        load_config(file)
 
 
 def test_a_record_that_is_gone_takes_its_machine_with_it(config: Config) -> None:

@@ -20,7 +20,7 @@ CLIENTS = NodeId("clients")
 """Where clients and operators sit in the fabric: cabled to every switch of the data network."""
 MANAGEMENT = "management-network"
 MONITORS_MAX = 5
-COALESCE_MS, COALESCE_BIG_MS = 1_000, 5_000
+COALESCE_MS, COALESCE_BIG_MS = 1_000, 20_000
 """In capacity fidelity news of joining nodes wait this long for more of them; the second in racks of more than BIG."""
 BIG = 250
 

@@ -5,8 +5,6 @@ swapped, a few reversed. Source: IPMI 2.0, 20.8; SMBIOS 3.6, 7.2.1; facts/bmc-an
 """
 
 from hashlib import blake2b
-from uuid import UUID
-
 import msgspec
 
 from core.ids import Guid
@@ -32,12 +30,17 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 def identity_of(name: str) -> Identity:
     """Make the identity of the machine of that name, always the same."""
     digest = blake2b(f"machine/{name}".encode(), digest_size=32).digest()
-    uuid, order = UUID(bytes=digest[:16], version=4), digest[16] % 10
-    sent = uuid.bytes
+    shown, order = digest[:16], digest[16] % 10
+    sent = shown
     if order < _SWAPPED:
-        sent = uuid.bytes_le
+        sent = shown[3::-1] + shown[5:3:-1] + shown[7:5:-1] + shown[8:]
     elif order < _REVERSED:
-        sent = uuid.bytes[::-1]
+        sent = shown[::-1]
     a, b, c = digest[17:20]
     cards = (f"52:54:00:{a:02x}:{b:02x}:{c & ~(CARDS - 1) | card:02x}" for card in range(CARDS))
-    return Identity(guid=Guid(sent.hex()), uuid=str(uuid), macs=tuple(cards))
+    return Identity(guid=Guid(sent.hex()), uuid=_text(shown), macs=tuple(cards))
+
+
+def _text(raw: bytes) -> str:
+    digits = raw.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -1,8 +1,8 @@
 """Images on machines' disks: two slots, of which one runs; staging into the other, and what a restart boots.
 
 A boot loader tries an image that was not kept as often as it was told, then boots the old one again by itself. An
-image may be flawed: it fails its check, does not boot, comes up without a way to the storage, comes up but its agent
-does not start, or crashes later.
+image may be flawed: it fails its check, does not boot, comes up without a way to the storage, with services that never
+become healthy or without its agent, or crashes later.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from twin.world.fabric import Fabric
 FIRST_IMAGE = ImageId("1000000000000001")
 """What every machine of a rack has on its disk in the beginning."""
 
-FlawKind = Literal["fails_check", "does_not_boot", "unhealthy", "no_agent", "crashes_later"]
+FlawKind = Literal["fails_check", "does_not_boot", "unhealthy", "services_fail", "no_agent", "crashes_later"]
 SlotName = Literal["a", "b"]
 Heard = Callable[[Literal["restarts", "came_up"], NodeId, ImageId], None]
 """A machine restarts into an image on its agent's order, or is up with one."""
@@ -61,6 +61,7 @@ class Rack(msgspec.Struct, kw_only=True):
     flaws: dict[ImageId, Flaw]
     servers: Callable[[], Sequence[NodeId]]
     heard: list[Heard]
+    sicken: Callable[[NodeId, bool], None]
 
     def stream(self, node: NodeId) -> Stream:
         """The random stream of one machine's disk and shutdown."""
@@ -68,9 +69,18 @@ class Rack(msgspec.Struct, kw_only=True):
 
 
 def shared(
-    kernel: Kernel, streams: Streams, calibration: Calibration, fabric: Fabric, servers: Callable[[], Sequence[NodeId]]
+    kernel: Kernel,
+    streams: Streams,
+    calibration: Calibration,
+    fabric: Fabric,
+    servers: Callable[[], Sequence[NodeId]],
+    sicken: Callable[[NodeId, bool], None],
 ) -> Rack:
-    """Make what the slots of one rack share; ``servers`` are the nodes that run now and may send an image."""
+    """Make what the slots of one rack share.
+
+    ``servers`` are the nodes that run now and may send an image; ``sicken`` keeps all services of a node from becoming
+    healthy, or ends that.
+    """
     return Rack(
         kernel=kernel,
         streams=streams,
@@ -80,6 +90,7 @@ def shared(
         flaws={},
         servers=servers,
         heard=[],
+        sicken=sicken,
     )
 
 
@@ -95,7 +106,8 @@ class Slots:
         self._content: dict[SlotName, ImageId] = {"a": self._running, "b": NO_IMAGE}
         self._slot: SlotName | None = "a"
         self._rack, self._chassis, self._clock = rack, chassis, clock
-        self._cut = self._by_hand = False
+        self._by_hand = False
+        self._undo: list[Callable[[], None]] = []
         chassis.loader = self
 
     @property
@@ -151,8 +163,11 @@ class Slots:
         for heard in rack.heard:
             heard("came_up", self.node, self.running)
         if flaw is not None and flaw.kind == "unhealthy":
-            self._cut = True
             rack.fabric.storage_cut(self.node)
+            self._undo.append(partial(rack.fabric.storage_mend, self.node))
+        if flaw is not None and flaw.kind == "services_fail":
+            rack.sicken(self.node, True)
+            self._undo.append(partial(rack.sicken, self.node, False))
         if flaw is not None and flaw.kind == "crashes_later":
             rack.kernel.after(flaw.after_ms, self._crash, boot_id)
         if self._slot is not None and self._slot != self.good:
@@ -160,9 +175,8 @@ class Slots:
 
     def went_down(self) -> None:
         """Undo what the image that ran did to its machine."""
-        if self._cut:
-            self._cut = False
-            self._rack.fabric.storage_mend(self.node)
+        while self._undo:
+            self._undo.pop()()
 
     def _crash(self, boot_id: BootId) -> None:
         if self._chassis.boot_id == boot_id and self.flaw == "crashes_later":

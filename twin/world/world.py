@@ -128,7 +128,7 @@ class World:
         self.ensemble = Ensemble(*parts, self.timing, self.peers, coalesce_ms)
         self.operator = Operator(self.kernel, self.ensemble.client(CLIENTS))
         self.first_image = FIRST_IMAGE
-        self.images = shared(*parts, lambda: [node for node in self.nodes if self._is_up(node)])
+        self.images = shared(*parts, lambda: [node for node in self.nodes if self._is_up(node)], self._sicken)
         self.slots: dict[NodeId, Slots] = {}
         self.agents: dict[NodeId, AgentSlot] = {}
         for spec in self.listed:
@@ -279,6 +279,14 @@ class World:
 
     def _is_up(self, node: NodeId) -> bool:
         return self.state.get(node) == "up"
+
+    def _sicken(self, node: NodeId, on: bool) -> None:
+        """Keep every service of a node from becoming healthy, or end that."""
+        for service in self.services:
+            if on:
+                self.sick.add(service, node)
+            else:
+                self.sick.remove(service, node)
 
     def _boot_id(self, node: NodeId) -> BootId:
         return self.power.chassis[node].boot_id
