@@ -144,9 +144,7 @@ def _scan_parser(parser: argparse.ArgumentParser) -> None:
     subnets = "such as 10.97.0.0/24 (default: every [[network]] of the inventory)"
     parser.add_argument("subnet", nargs="*", metavar="SUBNET", help=subnets)
     parser.add_argument("--user", metavar="NAME", help="try this user instead of the inventory's credentials")
-    parser.add_argument(
-        "--password-file", type=Path, metavar="FILE", help="its password: one line, mode 0600"
-    )
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="its password: one line, mode 0600")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 

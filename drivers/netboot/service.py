@@ -40,6 +40,7 @@ from drivers.netboot.pace import Bandwidth, Line, Pace, Streams
 from drivers.netboot.place import place_of, tables_of
 from drivers.netboot.reports import Reports
 from drivers.netboot.shelf import RUNNING, Shelf
+from drivers.netboot.standby import stand_by
 from drivers.netboot.wire import SOCKET, Allow
 from drivers.roster import Roster
 from drivers.zookeeper_server import revoked_file
@@ -56,6 +57,8 @@ LOOPBACK = "127.0.0.1"
 def run(config: Config) -> int:
     """Serve until told to stop. Raises: InputError if this machine cannot, with what it lacks."""
     log.always(node=config.node, process="netboot")
+    if config.tables.netboot is None:
+        return asyncio.run(stand_by(config))
     program = _check_machine(tables_of(config)[0].interface)
     with _alone(config.tables.run_dir / LOCK):
         return asyncio.run(_serve(config, program))

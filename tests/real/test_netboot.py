@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -203,12 +204,30 @@ def test_bad_input_is_said_in_a_sentence_and_exit_code_2(rack: BootRack) -> None
     assert "netboot.mode" in said("[netboot]", '[netboot]\nmode = "magic"')
     assert "netboot.image" in said(rack.image, "../../etc")
     assert "0123456789abcdef/manifest.json" in said(rack.image, "0123456789abcdef")
-    assert "[netboot] is missing" in said(good[good.index("[netboot]") :], "")
     assert "ca.pem" in said(f"{rack.folder}/rack/ca", f"{rack.folder}/nowhere")
     root.write_bytes(whole[:-1] + b"?")
     assert "root.squashfs" in said("boot0", "boot0")
     root.unlink()
     assert "root.squashfs" in said("boot0", "boot0")
+
+
+def test_a_node_that_boots_nobody_stands_by_and_is_healthy(rack: BootRack) -> None:
+    good = rack.file.read_text(encoding="utf-8")
+    rack.file.write_text(good[: good.index("[netboot]")], encoding="utf-8")
+    command, quiet = rack.command(), subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+    try:
+        ask = [*command[:4], sys.executable, "-c", ASK_HEALTH]
+        until = time.monotonic() + 30
+        while subprocess.run(ask, check=False, capture_output=True).returncode and time.monotonic() < until:
+            assert process.poll() is None
+        assert b"boots nobody" in subprocess.run(ask, check=True, capture_output=True).stdout
+    finally:
+        process.terminate()
+    assert process.wait(timeout=20) == 0
+
+
+ASK_HEALTH = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8080/health', timeout=2).read())"
 
 
 def test_without_root_it_says_so(rack: BootRack) -> None:

@@ -9,6 +9,7 @@ from core.ids import BootId, DomainId, Epoch, NodeId, OpId, RackId, ServiceName,
 from core.records import Instance
 from core.specs import NodeSpec, ServiceSpec, Timing
 from tests.unit.test_checkers_of_progress import CASES as OF_PROGRESS
+from tests.unit.test_checkers_of_upgrades import CASES as OF_UPGRADES
 from trial.marks import ClientOp, NoteMark
 from twin.checkers import CHECKERS, Setup, check_all
 from twin.truth import BlockChange, FirstWrite, JoinMark, NodeChange, PowerAct, ServiceChange, Truth
@@ -445,15 +446,17 @@ def truth_of(history: History) -> Truth:
 
 
 def test_every_checker_has_a_right_and_a_broken_history() -> None:
-    assert [name for name, _, _ in (*CASES, *OF_PROGRESS)] == [checker.name for checker in CHECKERS]
+    assert [name for name, _, _ in (*CASES, *OF_PROGRESS, *OF_UPGRADES)] == [checker.name for checker in CHECKERS]
 
 
-@pytest.mark.parametrize(("name", "right"), [(name, right) for name, right, _ in CASES])
+@pytest.mark.parametrize(("name", "right"), [(name, right) for name, right, _ in (*CASES, *OF_UPGRADES)])
 def test_a_right_history_passes(name: str, right: History) -> None:
     assert BY_NAME[name].find(truth_of(right), SETUP) == ""
 
 
-@pytest.mark.parametrize(("name", "broken"), [(name, broken) for name, _, wrong in CASES for broken in wrong])
+@pytest.mark.parametrize(
+    ("name", "broken"), [(name, broken) for name, _, wrong in (*CASES, *OF_UPGRADES) for broken in wrong]
+)
 def test_a_broken_history_is_found_and_told(name: str, broken: History) -> None:
     detail = BY_NAME[name].find(truth_of(broken), SETUP)
     assert len(detail) > 20

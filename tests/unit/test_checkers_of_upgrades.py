@@ -1,5 +1,7 @@
 """Checkers of upgrades: each finds what it is for, and nothing in a run that was right."""
 
+from collections.abc import Callable
+
 from core.ids import DomainId, Epoch, ImageId, NodeId, ServiceName
 from core.specs import ServiceSpec, Timing
 from trial.marks import NoteMark
@@ -91,3 +93,32 @@ def test_a_move_of_a_few_seconds_is_gentle() -> None:
     found.serving.set(DB.name, NodeId("n1"), Epoch(1), False, 99_000)
     found.serving.set(DB.name, NodeId("n2"), Epoch(2), True, 104_000)
     assert upgrade.is_gentle(found, (DB,), Timing()) == ""
+
+
+# -- one right and one broken history for each, by the names in ``CHECKERS`` --------------------------------------------
+
+
+def _gap(begin_ms: int, end_ms: int) -> Callable[[Truth], None]:
+    def history(found: Truth) -> None:
+        found.images.append(act(100_000, "n1"))
+        service = ServiceName("db")
+        found.serving.set(service, NodeId("n1"), Epoch(1), True, 1_000)
+        found.serving.set(service, NodeId("n1"), Epoch(1), False, begin_ms)
+        found.serving.set(service, NodeId("n2"), Epoch(2), True, end_ms)
+
+    return history
+
+
+def _acts(*acts: ImageAct) -> Callable[[Truth], None]:
+    def history(found: Truth) -> None:
+        found.images += acts
+
+    return history
+
+
+CASES = (
+    ("upgrade_one_domain", _acts(act(1, "n1")), (_acts(act(1, "n1"), act(5, "n2", P2)),)),
+    ("upgrade_stops_at_halt", _acts(act(1, "n1")), (_acts(act(70_000, "n1", state="halted")),)),
+    ("upgrade_keeps_quorum", _acts(act(1, "n1")), (_acts(act(1, "n1", without=False)),)),
+    ("upgrade_is_gentle", _gap(99_000, 104_000), (_gap(99_000, 199_000),)),
+)
