@@ -102,7 +102,7 @@ def _build(plan: Plan, sources: str, work: Path, out: Path, say: Callable[[str],
     say("kernel and initrd")
     shutil.copyfile(unpacked["kernel"] / f"boot/vmlinuz-{release}", out / wanted.VMLINUZ)
     busybox = unpacked["busybox-static"] / "bin/busybox"
-    baked = {"root_sha256": wanted.digest(out / wanted.ROOT)}
+    baked = {f"root_{kind}": wanted.digest(out / wanted.ROOT, kind) for kind in ("sha256", "sha512")}
     (out / wanted.INITRD).write_bytes(build_initrd(root, busybox, release, baked, work))
     (out / wanted.PACKAGES).write_text(packages_text(packages), encoding="utf-8")
     (out / wanted.SBOM).write_bytes(sbom(f"moxie-{plan.profile.name}", version, packages))

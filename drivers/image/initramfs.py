@@ -14,11 +14,24 @@ from drivers.image.tools import EPOCH_S, BuildFailure, call
 
 APPLETS = (
     *("[", "basename", "cat", "cut", "echo", "find", "findfs", "ip", "losetup", "mkdir", "modprobe", "mount"),
-    *("poweroff", "reboot", "rm", "sh", "sha256sum", "sleep", "sort", "stat", "switch_root", "sync", "tail"),
+    *(
+        "poweroff",
+        "reboot",
+        "rm",
+        "sh",
+        "sha256sum",
+        "sha512sum",
+        "sleep",
+        "sort",
+        "stat",
+        "switch_root",
+        "sync",
+        "tail",
+    ),
     *("tr", "umount", "usleep", "wget"),
 )
 """What ``init.sh`` asks of busybox."""
-FOLDERS = ("bin", "dev", "proc", "run", "sys", "root", "ro", "rw", "lib", "lib/modules")
+FOLDERS = ("bin", "dev", "proc", "run", "sys", "newroot", "ro", "rw", "lib", "lib/modules")
 COMPRESS_S_MAX = 300.0
 _FIRST_INODE = 1
 

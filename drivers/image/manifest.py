@@ -145,11 +145,11 @@ def load_public(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def digest(path: Path) -> str:
-    """The SHA-256 of a file in hex. Raises: InputError if it cannot be read."""
+def digest(path: Path, kind: str = "sha256") -> str:
+    """The SHA-256 of a file, or another digest, in hex. Raises: InputError if it cannot be read."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, kind).hexdigest()
     except OSError as error:
         raise InputError([f"{path}: cannot be read ({(error.strerror or str(error)).lower()})"]) from None
 

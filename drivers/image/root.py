@@ -14,12 +14,14 @@ from drivers.image.tools import EPOCH_S, BuildFailure, call
 INSTALL_S_MAX = 3_600.0
 CACHE_KEPT = 4
 """How many unpacked roots a cache holds; the one that was used longest ago goes first."""
-CACHE_FORMAT = "5"
+CACHE_FORMAT = "6"
 """Changes whenever the same packages would be unpacked differently, so that an old cache is not used."""
 NOT_UNPACKED = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
 UNPACKED = ("/usr/share/doc/*/copyright",)
 _APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 """Programs of packages run with mounts and processes of their own, which end with them whatever happens to us."""
+_HOOKS = ('--setup-hook=mkdir -p "$1/usr/share/man/man1"',)
+"""Java does not install where there is no folder for its pages of the manual."""
 _FETCH = """set -eu
 export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
 kernel=$(apt-cache depends --important {kernel} | sed -n 's/^ *Depends: \\(linux-image-[^ ]*\\)$/\\1/p' | head -n 1)
@@ -189,8 +191,9 @@ def _install(profile: Profile, sources: str, folder: Path, say: Callable[[str], 
     options += [f"--dpkgopt=path-include={glob}" for glob in UNPACKED]
     argv = (
         *_APART,
-        *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--quiet"),
+        *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"),
         *(f"--include={','.join(profile.packages)}", *options, f"--customize-hook={fetch}"),
+        *_HOOKS,
         *("", str(root), "-"),
     )
     call(argv, text=sources.encode(), seconds=INSTALL_S_MAX)

@@ -55,4 +55,11 @@ def test_the_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     data = {"twin/calibration.toml", "twin/report/page.css", "twin/report/page.js", "twin/swarm/menu.toml"}
     data |= {"twin/capacity/assumptions.toml", "twin/crush/crush_ln.json", "twin/scaling/figures.toml"}
     data |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "twin/swarm/profiles").glob("*.toml")}
+    image = ROOT / "drivers/image"
+    shipped = [
+        *image.glob("*.toml"),
+        *image.glob("*.sh"),
+        *(path for path in image.rglob("root/**/*") if path.is_file()),
+    ]
+    data |= {path.relative_to(ROOT).as_posix() for path in shipped}
     assert packed == {path.relative_to(ROOT).as_posix() for path in modules(*PACKAGES)} | data
