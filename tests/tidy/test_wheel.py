@@ -59,6 +59,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     shipped = [
         *image.glob("*.toml"),
         *image.glob("*.sh"),
+        *image.glob("*.cfg"),
         *(path for path in image.rglob("root/**/*") if path.is_file()),
     ]
     data |= {path.relative_to(ROOT).as_posix() for path in shipped}
