@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 WATCH_S = 2.0
+STORAGE = (
+    "--parallel: nodes of one power domain go at once; safe for volumes only if the storage keeps its copies in "
+    "different power domains (CRUSH rule). 'rack upgrade rehearse --parallel N' shows what it does otherwise"
+)
 HALTED = 1
 _CONFIG = "operator.toml or node.toml (default: operator.toml here or in /etc/moxie, else /etc/moxie/node.toml)"
 
@@ -67,6 +71,8 @@ def _start(arguments: argparse.Namespace) -> int:
 
     image, folder = named(arguments.image)
     access = load_access(arguments.config)
+    if arguments.parallel > 1 and access.config.tables.ceph is not None:
+        print(STORAGE, file=sys.stderr)
     if folder is not None:
         print(give(access, image, folder))
 

@@ -17,7 +17,10 @@ OWN_FAULTS = ("upgrade_begins", "upgrade_halts", "upgrade_resumes", "image_flawe
 def one_domain(truth: Truth) -> str:
     """Say when nodes of two power domains were out for an upgrade at once, or more of one than may be, or ""."""
     out: dict[NodeId, DomainId] = {}
+    lost = [(note.at_ms, note.node) for note in truth.notes if note.kind == "lost"]
     for act in truth.images:
+        while lost and lost[0][0] <= act.at_ms:
+            out.pop(lost.pop(0)[1], None)  # its steward sees to it from now on, the upgrade does not
         if act.action == "came_up":
             out.pop(act.node, None)
             continue

@@ -32,10 +32,10 @@ CACHE = Path("/var/cache/moxie/images")
 PROGRAMS = ("mmdebstrap", "mksquashfs", "lz4", "dpkg-deb", "depmod", "grub-mkimage")
 COMPRESSORS = {
     "zstd": ("zstd", "-Xcompression-level", "12", "-b", "256K"),
-    "lz4": ("lz4", "-Xhc", "-b", "256K"),
+    "lz4": ("lz4", "-b", "64K"),
     "xz": ("xz", "-b", "256K"),
 }
-"""What mksquashfs is told: zstd is half as large as lz4 and a little slower to boot; xz is the smallest and slowest."""
+"""What mksquashfs is told: lz4 packs ten times as fast, is a third larger, and boots with a fifth less work; xz is the smallest and slowest."""
 SOURCES = Path(__file__).parents[2]
 
 

@@ -83,11 +83,16 @@ def _crash_again(rack: "LabRack", strike: Strike, node: NodeId, after_up_ms: int
 class NewNode(LabFault, frozen=True, kw_only=True):
     """A bare server is cabled and left switched off: its BMC starts; the rack must find and take it up by itself."""
 
+    in_place_of: str | None = None
+
     def check(self, rack: RackFile, catalog: Catalog, key: str, problems: Problems) -> None:
         spare = [str(server.spec.id) for server in rack.nodes if not server.plugged]
         if self.target not in spare:
             allowed = f"allowed: one that the rack file marks plugged = false: {', '.join(spare) or 'there is none'}"
             problems.add(f"{key}.target", self.target, allowed, spare)
+        if self.in_place_of is not None:
+            allowed = "not on the lab, whose nodes keep their places; see rack lab machine replace"
+            problems.add(f"{key}.in_place_of", self.in_place_of, allowed)
 
     def apply(self, rack: "LabRack", strike: Strike) -> None:
         for node in strike.nodes:

@@ -135,7 +135,7 @@ class Watch:
     def _console_says(self, course: Course) -> Iterator[str]:
         """What a machine prints says how far it is where the node that serves it shows us no notes."""
         for line in self._consoles[course.guest.uuid].lines():
-            if "powered" in course.at:
+            if "powered" in course.at and "joined" not in course.at:
                 yield from self._reached(course, "kernel")
                 if IMAGE_WORDS in line:
                     yield from self._reached(course, "image")

@@ -26,7 +26,15 @@ class ImageFlawed(Fault, frozen=True, kw_only=True):
     def apply(self, world: "World", strike: Strike) -> None:
         image = ImageId(self.image)
         world.images.flaws[image] = Flaw(kind=self.flaw, after_ms=self.after_ms)
-        strike.undo(partial(world.images.flaws.pop, image, None))
+        strike.undo(partial(_mend, world, image))
 
     def text(self, strike: Strike) -> str:
         return f"{self.image} {self.flaw.replace('_', ' ')}"
+
+
+def _mend(world: "World", image: ImageId) -> None:
+    """From now on the image is good, also where it runs already; an agent that did not start does at the next boot."""
+    world.images.flaws.pop(image, None)
+    for slots in world.slots.values():
+        if slots.running == image:
+            slots.went_down()

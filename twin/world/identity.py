@@ -5,6 +5,7 @@ swapped, a few reversed. Source: IPMI 2.0, 20.8; SMBIOS 3.6, 7.2.1; facts/bmc-an
 """
 
 from hashlib import blake2b
+
 import msgspec
 
 from core.ids import Guid

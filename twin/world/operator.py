@@ -79,7 +79,12 @@ class Operator:
     def upgrade(self, image: ImageId, previous: ImageId, parallel: int) -> None:
         """Have every node upgraded from ``previous`` to ``image``, ``parallel`` of one power domain at once."""
         new = UpgradeRecord(image=image, previous=previous, parallel=parallel)
-        self._wish(UPGRADE, lambda _old: (new, True))
+
+        def begin(old: AnyRecord | None) -> Step:
+            busy = isinstance(old, UpgradeRecord) and (old.state == "running" or old.current)
+            return (None if busy else new), True  # as the tool does: one that is under way is not begun again
+
+        self._wish(UPGRADE, begin)
 
     def halt_upgrade(self) -> None:
         """Have no further node upgraded, and the one whose turn it is taken back."""
