@@ -84,7 +84,7 @@ def review(b: Brain) -> None:
 def _own_part(b: Brain, record: UpgradeRecord, version: int) -> None:
     own, part = b.state.own, b.state.upgrade
     turn = _turn(record, b.me.id)
-    if part.image != record.image or (part.step == "stage" and record.state != "running"):
+    if part.image != record.image or (part.step in ("stage", "staged") and record.state != "running"):
         part.step = ""
     if turn is None or own is None:
         passed = b.me.id in record.done or record.state == "done"
@@ -101,6 +101,9 @@ def _own_part(b: Brain, record: UpgradeRecord, version: int) -> None:
             part.step, part.image = "restart", record.image
             b.note("restarting", detail=f"back into {record.previous}")
             b.emit(fx.RestartInto(image=record.previous))
+    elif part.step == "staged":
+        if "upgrade" not in b.state.timers:
+            _restart_if_safe(b)
     elif record.state == "running" and own.state is L.MAINTENANCE and not part.step:
         if not restarted and b.state.image != record.image:
             part.step, part.image = "stage", record.image
@@ -130,13 +133,24 @@ def _staged(b: Brain, event: OpSucceeded | OpFailed) -> None:
         return
     if isinstance(event, OpSucceeded) and isinstance(event.result, Staged):
         b.note("staged", detail=f"{part.image} in slot {event.result.slot or 'none, it boots from the network'}")
-        b.note("restarting", detail=f"into {part.image}")
-        part.step = "restart"
-        b.emit(fx.RestartInto(image=part.image))
+        part.step = "staged"
+        _restart_if_safe(b)
         return
     part.step = ""
     detail = event.detail or event.reason if isinstance(event, OpFailed) else "no answer"
     _halt(b, record, version, f"{b.me.id} could not stage {part.image}: {detail}")
+
+
+def _restart_if_safe(b: Brain) -> None:
+    """Restart into what was staged, unless the ensemble needs us now: voters may have died while it was staged."""
+    cluster, _ = ensemble.cluster(b)
+    away = cluster.maintenance if cluster is not None else ()
+    if cluster is None or b.state.dead_voters or not ensemble.may_lose(b, b.me.id, away):
+        b.timer_in("upgrade", b.timing.retry_ms_max)
+        return
+    b.note("restarting", detail=f"into {b.state.upgrade.image}")
+    b.state.upgrade.step = "restart"
+    b.emit(fx.RestartInto(image=b.state.upgrade.image))
 
 
 def _halt(b: Brain, record: UpgradeRecord, version: int, reason: str) -> None:

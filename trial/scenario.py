@@ -66,8 +66,8 @@ class Boots(msgspec.Struct, frozen=True, kw_only=True):
     """``[boots]``: how machines are found, and how fast they are served.
 
     ``discover``: nobody has listed any server but the first one; the others are found by their BMCs and must be
-    admitted. Then a boot server sends ``mbit_max`` in all (0: as calibrated), to ``streams_max`` machines at once (0: to
-    all), an image of ``image_mb`` (0: as calibrated). Ours to choose in the twin; a real rack has its own.
+    admitted. Then a boot server sends ``mbit_max`` in all (0: as calibrated), to ``streams_max`` machines at once (0:
+    to all), an image of ``image_mb`` (0: as calibrated). For the twin only; a real rack has its own.
     """
 
     discover: bool = False
@@ -304,7 +304,7 @@ def _catalog(value: object, file: Path, problems: Problems) -> Catalog | None:
 
 def _check_calibration(value: object, file: Path, problems: Problems) -> None:
     if isinstance(value, str) and value and find_file(value, file) is None:
-        problems.add("calibration", value, 'no such file; allowed: a calibration file, for example "racks/virtual.toml"')
+        problems.add("calibration", value, 'no such file; allowed: for example "racks/virtual/calibration.toml"')
 
 
 def _example(folder: str, file: Path) -> str:

@@ -5,7 +5,7 @@ import pytest
 from core import effects as fx
 from core import events as ev
 from core.ids import BootId, ImageId, NodeId
-from core.records import CLUSTER, UPGRADE, ClusterRecord, Lifecycle, Turn, UpgradeRecord
+from core.records import CLUSTER, ENSEMBLE, UPGRADE, ClusterRecord, EnsembleRecord, Lifecycle, Turn, UpgradeRecord
 from core.ring import Ring
 from tests.unit.one_machine import Alone
 
@@ -183,7 +183,9 @@ def test_machines_that_run_no_image_of_ours_are_left_alone() -> None:
 def own_turn(boot: str = "b1", image: ImageId = OLD) -> Alone:
     """A machine in maintenance whose turn it has been since boot ``boot``; somebody else owns the duty."""
     world = Alone(networks=(), image=image)
-    world.member(owner_of_upgrades("n1"))
+    owner = owner_of_upgrades("n1")
+    world.member(owner)
+    world.put(ENSEMBLE, EnsembleRecord(config=2, voters=(owner,)))
     world.set_state("n1", L.MAINTENANCE)
     turn = Turn(node=world.opening.node.id, boot_id=BootId(boot))
     world.put(UPGRADE, UpgradeRecord(image=NEW, previous=OLD, current=(turn,)))
@@ -199,6 +201,18 @@ def test_a_node_stages_the_image_and_restarts_into_it() -> None:
     assert [effect.image for effect in world.seen(fx.RestartInto)] == [NEW]
     world.run(60_000)
     assert len(world.seen(fx.StageImage)) == 1
+
+
+def test_a_node_whose_server_is_needed_by_now_waits_until_it_is_not() -> None:
+    world = own_turn()
+    world.member("n2")
+    world.put(ENSEMBLE, EnsembleRecord(config=2, voters=(NodeId("n1"), NodeId("n2"), NodeId("n3"))))
+    world.answer(world.seen(fx.StageImage)[0].op, ev.Staged(slot="b"))
+    world.run(20_000)
+    assert world.seen(fx.RestartInto) == [], "n3 is away: without n1 there is no majority"
+    world.member("n3")
+    world.run(20_000)
+    assert [effect.image for effect in world.seen(fx.RestartInto)] == [NEW]
 
 
 def test_a_node_that_cannot_stage_halts_the_upgrade_and_says_why() -> None:
