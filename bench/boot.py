@@ -35,15 +35,21 @@ def _ends(result: Result, total: int) -> Iterator[Row]:
     notes, truth = result.truth.notes, result.truth
     joined = {note.by: note.at_ms for note in reversed(notes) if note.kind == "joined"}
     last_min = max(joined.values(), default=0) / 60_000
-    reasons = Counter(_reason(note) for note in notes if note.kind in ("quarantined", "found_locked"))
-    unseen = total - len(truth.machines) - sum(1 for note in notes if note.kind == "found_locked")
+    left = {_whom(note): _reason(note) for note in notes if note.kind in ("quarantined", "found_locked")}
+    ends = {whom: reason for whom, reason in left.items() if whom not in joined and "dropped" not in reason}
+    unseen = total - len(joined) - len(ends)
     yield Row(what="verdict", measured=result.outcome.verdict, ok=result.outcome.as_expected)
     yield Row(what="joined", measured=f"{len(joined):,}")
     yield Row(what="the last of them after", measured=f"{last_min:.1f} min")
     yield Row(what="machine steps", measured=f"{result.outcome.steps:,}")
-    for reason, count in sorted(reasons.items()):
+    for reason, count in sorted(Counter(ends.values()).items()):
         yield Row(what=reason[:100], measured=str(count))
-    yield Row(what="never seen: their BMCs are dead", measured=str(unseen))
+    yield Row(what="never seen (their BMCs are dead), or still tried", measured=str(unseen))
+
+
+def _whom(note: NoteMark) -> str:
+    """Which node, or which BMC where there is no node."""
+    return note.detail.partition(": ")[0] if note.kind == "found_locked" else str(note.node)
 
 
 def _reason(note: NoteMark) -> str:

@@ -66,6 +66,7 @@ def start_over(b: Brain) -> None:
     for network in b.opening.networks:
         b.cancel(f"scan/{network}")
     b.state.scanning.clear()
+    b.state.news.clear()
 
 
 def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None:
@@ -75,16 +76,18 @@ def on_answer(b: Brain, pending: Pending, event: OpSucceeded | OpFailed) -> None
         return
     del b.state.scanning[network]
     if isinstance(event, OpSucceeded) and isinstance(event.result, Scanned):
-        writes = _news(b, event.result.seen)
+        writes = _news(b, network, event.result.seen)
         if writes:
             b.state.scanning[network] = b.commit(ME, network, "write", tuple(writes))
             return
     lost = isinstance(event, OpFailed) and pending.step == "write"
     again = pending.step == "write" and isinstance(event, OpSucceeded)
+    for kind, node, detail in b.state.news.pop(network, []) if again else []:
+        b.note(kind, node=NodeId(node), detail=detail)
     b.timer_in(f"scan/{network}", b.calm_backoff(1, network) if lost or again else b.timing.scan_ms)
 
 
-def _news(b: Brain, seen: tuple[Seen, ...]) -> list[fx.Write]:
+def _news(b: Brain, network: str, seen: tuple[Seen, ...]) -> list[fx.Write]:
     """What to write after a look, in the order in which machines were seen; each BMC counts once."""
     if all(_is_known(b, one) for one in seen):
         return []
@@ -93,6 +96,7 @@ def _news(b: Brain, seen: tuple[Seen, ...]) -> list[fx.Write]:
         if len(book.changed) + len(book.nodes) + ROOM > WRITES_MAX:
             break
         _of_one(b, book, one)
+    b.state.news[network] = book.notes
     return [*map(book.write, book.changed), *book.nodes]
 
 
@@ -121,6 +125,7 @@ class _Book:
         self.where: dict[str, str] = {}
         self.changed: dict[str, None] = {}
         self.nodes: list[fx.Write] = []
+        self.notes: list[tuple[str, NodeId, str]] = []
         self._known: dict[str, Change] = {}
         for one in self.seen:
             self.where.setdefault(identity(one.guid), one.bmc)
@@ -174,7 +179,7 @@ def _of_one(b: Brain, book: _Book, one: Seen) -> None:
     else:
         record = msgspec.structs.replace(record, problem=problem or "no credentials are given for it")
         if known is None:
-            b.note("found_locked", detail=f"{one.bmc}: {record.problem}")
+            book.notes.append(("found_locked", b.me.id, f"{one.bmc}: {record.problem}"))
     book.enter(record)
 
 
@@ -209,7 +214,7 @@ def _named(b: Brain, book: _Book, one: Seen, record: MachineRecord) -> MachineRe
         book.nodes.append(fx.Create(path=node_path(node), data=fresh))
     book.numbers.add(number)
     book.named[node] = None
-    b.note("found", node=node, detail=f"{one.bmc}, machine {one.guid}")
+    book.notes.append(("found", node, f"{one.bmc}, machine {one.guid}"))
     return msgspec.structs.replace(record, node=node, number=number)
 
 
@@ -217,7 +222,7 @@ def _leave_alone(b: Brain, book: _Book, one: Seen, problem: str) -> None:
     """Note a machine that cannot be told from others, by its BMC's address; once."""
     guid = Guid(f"bmc-{one.bmc}")
     if guid not in book.records:
-        b.note("found_locked", detail=f"{one.bmc}: {problem}")
+        book.notes.append(("found_locked", b.me.id, f"{one.bmc}: {problem}"))
         book.enter(
             MachineRecord(
                 guid=guid, bmc=one.bmc, rack=one.rack, power_domain=one.power_domain, access=one.access, problem=problem

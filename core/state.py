@@ -263,6 +263,7 @@ class State(msgspec.Struct):
     blocks: dict[str, int] = {}
     machine_of: dict[str, Guid] = {}
     scanning: dict[str, OpId] = {}
+    news: dict[str, list[tuple[str, NodeId, str]]] = {}
     joins: dict[int, Join] = {}
     refusals: list[str] = []
     image: ImageId = NO_IMAGE
