@@ -32,7 +32,7 @@ def rows() -> Iterator[Row]:
 
 def _ends(result: Result, total: int) -> Iterator[Row]:
     """What became of every machine."""
-    notes, truth = result.truth.notes, result.truth
+    notes = result.truth.notes
     joined = {note.by: note.at_ms for note in reversed(notes) if note.kind == "joined"}
     last_min = max(joined.values(), default=0) / 60_000
     left = {_whom(note): _reason(note) for note in notes if note.kind in ("quarantined", "found_locked")}
