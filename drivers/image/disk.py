@@ -18,7 +18,7 @@ from core.errors import InputError
 from drivers.image.grub import boot_sector, core_sectors, grubenv
 from drivers.image.tools import EPOCH_S, BuildFailure, call
 
-DISK_PROGRAMS = ("sfdisk", "mformat", "mcopy", "mmd", "mke2fs")
+DISK_PROGRAMS = ("sfdisk", "mformat", "mcopy", "mmd", "mke2fs", "debugfs")
 SECTOR = 512
 MIB = 1 << 20
 BOOT_LABEL, STATE_LABEL = "MOXIE-BOOT", "moxie-state"
@@ -200,3 +200,8 @@ def _write_ext4(disk: Path, part: Part, content: Path | None) -> None:
     argv = ("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-I", "256", "-O", _FEATURES)
     names = ("-L", part.name, "-U", identity, "-E", extended)
     call((*argv, *names, *extra, str(disk), f"{part.size // 1024}k"), seconds=600)
+    if content is not None:
+        # mke2fs copies the time when a file's inode changed, which nobody can set on the file itself.
+        paths = ["/", *(f"/{path.relative_to(content)}" for path in sorted(content.rglob("*")))]
+        orders = "".join(f"set_inode_field {path} ctime @{EPOCH_S}\n" for path in paths)
+        call(("debugfs", "-w", "-f", "-", f"{disk}?offset={part.begin}"), text=orders.encode(), seconds=60)

@@ -20,6 +20,7 @@ PACKAGE_OF = {
     "mcopy": "mtools",
     "mmd": "mtools",
     "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
 }
 """The Debian package of each program that this package runs."""
 EPOCH_S = 1_767_225_600
