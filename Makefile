@@ -12,7 +12,7 @@ LAB_ARGS ?=
 # What the real servers under test come from; on Debian, `make test` installs what is missing when it is root.
 DEBIAN := zookeeper ceph-mon ceph-mgr ceph-mgr-modules-core ceph-osd ceph-common ceph-base python3-rados python3-rbd \
 	qemu-utils qemu-block-extra qemu-system-common fuse3 e2fsprogs openipmi iproute2 nftables dbus util-linux procps \
-	qemu-system-x86 ipxe ipxe-qemu ovmf dnsmasq-base ipmitool mmdebstrap squashfs-tools busybox-static cpio zstd kmod \
+	qemu-system-x86 ipxe ipxe-qemu ovmf dnsmasq-base ipmitool mmdebstrap squashfs-tools busybox-static cpio lz4 zstd kmod socat \
 	fdisk dosfstools mtools grub-common grub-pc-bin grub-efi-amd64-bin
 
 SHELL := bash

@@ -77,7 +77,7 @@ def _one_rack_each(feeds: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def scenario_text(config: Config, rack: RackState, nodes: dict[NodeId, Machine], parallel: int) -> str:
-    """The scenario: the rack settles, the operator begins the upgrade, every node that runs an image gets the new one."""
+    """The scenario: the rack settles, the operator begins the upgrade, all nodes that run an image get the new one."""
     members = rack.members
     by_hand = [node for node in nodes if node in members and not members[node].image]
     if len(by_hand) == len(nodes):

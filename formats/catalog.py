@@ -47,8 +47,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     """How a supervisor runs a service: a command of its own, or a systemd unit.
 
     In ``command`` and ``env`` stand ``{mount}`` (where the volume is mounted), ``{address}``, ``{node}``, ``{epoch}``,
-    ``{service}``, ``{run_dir}`` (a folder of its own, lost at boot), ``{config}`` (the node's file) and ``{python}`` (what
-    the supervisor itself runs on).
+    ``{service}``, ``{run_dir}`` (a folder of its own, lost at boot), ``{config}`` (the node's file) and ``{python}``
+    (what the supervisor itself runs on).
     """
 
     command: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """The image that emulated machines boot in tests: built once a session, or given by ``MOXIE_IMAGE``.
 
-    from tests.real.built_image import built_image  # noqa: F401 - a fixture
+from tests.real.built_image import built_image  # noqa: F401 - a fixture
 """
 
 import os

@@ -95,7 +95,7 @@ def test_a_move_of_a_few_seconds_is_gentle() -> None:
     assert upgrade.is_gentle(found, (DB,), Timing()) == ""
 
 
-# -- one right and one broken history for each, by the names in ``CHECKERS`` --------------------------------------------
+# -- one right and one broken history for each, by the names in ``CHECKERS`` -------------------------------------------
 
 
 def _gap(begin_ms: int, end_ms: int) -> Callable[[Truth], None]:
