@@ -23,10 +23,10 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick packages swarm nightly lab fidelity model check fmt golden bench docs notebooks wheel clean
+.PHONY: help setup demo test quick packages swarm nightly lab lab-machines fidelity model check fmt golden bench docs notebooks wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with the pinned versions (again only when the pins change)
 
@@ -54,7 +54,7 @@ demo: setup ## a rack loses the node that holds its database: timeline, verdict 
 
 test: setup packages ## all tests; on Debian, as root, with real servers
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not real"
-	@$(BIN)/python -m pytest $(REAL_ARGS) -m "real and not hard"
+	@$(BIN)/python -m pytest $(REAL_ARGS) -m "real and not hard and not machines"
 
 packages: ## install the Debian packages that real servers need (as root on Debian; otherwise nothing)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -79,6 +79,9 @@ nightly: setup ## ten thousand drawn failure campaigns of everything
 lab: setup packages ## lost disks, broken agents, and every scenario with a real counterpart, on real servers (root; about an hour)
 	@$(BIN)/python -m pytest $(REAL_ARGS) -m hard
 	@$(BIN)/rack lab run --all --json $(LAB_ARGS)
+
+lab-machines: setup packages ## a rack of emulated machines: dark to joined, killed, replaced, upgraded (root; about half an hour)
+	@$(BIN)/python -m pytest $(REAL_ARGS) -m machines
 
 quick: setup ## unit and tidy tests only
 	@$(BIN)/python -m pytest -q tests/unit tests/tidy
