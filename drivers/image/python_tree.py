@@ -11,7 +11,7 @@ from drivers.image.profile import PYTHON
 from drivers.image.tools import BuildFailure, call
 
 DISTRIBUTION = "moxie-rack"
-REQUIRED = ("msgspec", "kazoo", "pyghmi", "pyroute2", "dbus-fast", "cryptography", "prometheus-client")
+REQUIRED = ("msgspec", "kazoo", "pyghmi", "pyroute2", "dbus-fast", "cryptography", "prometheus-client", "packaging")
 """What our code on a node imports: the project's own dependencies and those of its extra ``drivers``."""
 PACKAGES = ("core", "formats", "trial", "drivers")
 """Our packages that a node runs; the simulated rack stays at home."""
