@@ -89,7 +89,7 @@ def write_files(plan: Blueprint) -> None:
         write_secret(folder / "passwords" / node.id, f"{secrets.token_hex(PASSWORD_BYTES)}\n".encode())
         power.write_switches(layout, node)
         bmcs.write(bmc_of(layout, node))
-    (folder / "inventory.toml").write_text(_inventory(layout), encoding="utf-8")
+    (folder / "inventory.toml").write_text(toml_text({"node": inventory_nodes(layout)}), encoding="utf-8")
     (folder / "catalog.toml").write_text(to_toml(lab_catalog(plan)), encoding="utf-8")
     ceph = plan.ceph
     if layout.volumes:
@@ -107,8 +107,9 @@ def operator_of(folder: Path) -> Path:
     return operator_file(folder / "rack")
 
 
-def _inventory(layout: Layout) -> str:
-    tables = [
+def inventory_nodes(layout: Layout) -> list[dict[str, object]]:
+    """The ``[[node]]`` tables of the lab's nodes; passwords lie where ``write_files`` puts them."""
+    return [
         {
             "id": node.id,
             "number": node.number,
@@ -127,25 +128,24 @@ def _inventory(layout: Layout) -> str:
         }
         for node in layout.nodes
     ]
-    return toml_text({"node": tables})
+
+
+def node_settings(folder: Path, timing: Timing) -> dict[str, object]:
+    """What every node says beside what ``rack init`` writes: it shares a machine of few cores with the others."""
+    default = Timing()
+    names = msgspec.structs.asdict(default)
+    return {
+        "boot_id_path": folder / "nodes" / "{node}" / "boot_id",
+        "address": {"interface": "eth0"},
+        "zookeeper": {"heap_mib": 64, "java": ["-XX:TieredStopAtLevel=1"]},  # few cores: start for a quarter less
+        "give_up_ms": timing.session_timeout_ms * GIVE_UP_PERCENT // 100,
+        "timing": {name: getattr(timing, name) for name in names if getattr(timing, name) != getattr(default, name)},
+    }
 
 
 def _init_plan(plan: Blueprint, ceph: CephCluster) -> Plan:
     folder = plan.layout.folder
     homes = folder / "nodes" / "{node}"
-    default = Timing()
-    changed = {
-        name: getattr(plan.timing, name)
-        for name in msgspec.structs.asdict(default)
-        if getattr(plan.timing, name) != getattr(default, name)
-    }
-    settings: dict[str, object] = {
-        "boot_id_path": homes / "boot_id",
-        "address": {"interface": "eth0"},
-        "zookeeper": {"heap_mib": 64, "java": ["-XX:TieredStopAtLevel=1"]},  # few cores: start for a quarter less
-        "give_up_ms": plan.timing.session_timeout_ms * GIVE_UP_PERCENT // 100,
-        "timing": changed,
-    }
     access = CephAccess(
         conf=ceph.conf, user="moxie-{node}", keyring=ceph.root / "client.moxie-{node}.keyring", pool=POOL
     )
@@ -156,7 +156,7 @@ def _init_plan(plan: Blueprint, ceph: CephCluster) -> Plan:
         ceph=access if plan.layout.volumes else None,
         state_dir=homes / "state",
         run_dir=homes / "run",
-        settings=settings,
+        settings=node_settings(folder, plan.timing),
     )
 
 

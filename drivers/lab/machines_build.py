@@ -16,7 +16,7 @@ from core.specs import Timing
 from drivers.ca import write_secret
 from drivers.init import Plan, node_folder, prepare
 from drivers.lab import bmcs, power
-from drivers.lab.build import PASSWORD_BYTES
+from drivers.lab.build import PASSWORD_BYTES, inventory_nodes, node_settings
 from drivers.lab.layout import DATA_NET, INFRA_HOST, MANAGEMENT_NET, Layout
 from drivers.lab.machine import Daemon, Software, write_software
 from drivers.lab.rack import bmc_of
@@ -94,51 +94,20 @@ def _link(source: str, to: str) -> None:
 
 
 def _inventory(layout: Layout) -> str:
-    nodes = [
-        {
-            "id": node.id,
-            "number": node.number,
-            "address": node.data_address,
-            "rack": node.rack,
-            "power_domain": node.power_domain,
-            "cores": node.cores,
-            "memory_gib": node.memory_gib,
-            "bmc": {
-                "driver": "ipmi",
-                "address": node.bmc_address,
-                "user": "admin",
-                "password_file": f"passwords/{node.id}",
-            },
-        }
-        for node in layout.nodes
-    ]
     access = {"name": "lab", "driver": "ipmi", "user": "admin", "password_file": "passwords/lab"}
     network = {"name": "mgmt", "subnet": f"{MANAGEMENT_NET}.0/24", "rack": "r1", "power_domain": "p1"}
     boot = {"subnet": f"{DATA_NET}.0/24", "pool": POOL, "gateway": f"{DATA_NET}.{INFRA_HOST}", "install": INSTALL}
-    return toml_text({"node": nodes, "network": [{**network, "access": [access]}], "boot": boot})
+    return toml_text({"node": inventory_nodes(layout), "network": [{**network, "access": [access]}], "boot": boot})
 
 
 def _init_plan(plan: MachinesPlan, inventory: Path) -> Plan:
     folder = plan.layout.folder
     homes = folder / "nodes" / "{node}"
-    default = Timing()
-    changed = {
-        name: getattr(plan.timing, name)
-        for name in msgspec.structs.asdict(default)
-        if getattr(plan.timing, name) != getattr(default, name)
-    }
-    settings: dict[str, object] = {
-        "boot_id_path": homes / "boot_id",
-        "address": {"interface": "eth0"},
-        "zookeeper": {"heap_mib": 64, "java": ["-XX:TieredStopAtLevel=1"]},
-        "give_up_ms": plan.timing.session_timeout_ms * 45 // 100,
-        "timing": changed,
-        "netboot": {
-            "interface": "eth0",
-            "images": folder / "images",
-            "image": plan.image.id,
-            "ca": folder / "rack" / "ca",
-        },
+    netboot = {
+        "interface": "eth0",
+        "images": folder / "images",
+        "image": plan.image.id,
+        "ca": folder / "rack" / "ca",
     }
     return Plan(
         inventory=inventory,
@@ -146,7 +115,7 @@ def _init_plan(plan: MachinesPlan, inventory: Path) -> Plan:
         out=folder / "rack",
         state_dir=homes / "state",
         run_dir=homes / "run",
-        settings=settings,
+        settings={**node_settings(folder, plan.timing), "netboot": netboot},
     )
 
 
