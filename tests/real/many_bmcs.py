@@ -15,14 +15,14 @@ SUBNET = "10.97.0.0/24"
 
 
 class ManyBmcs:
-    """``count`` BMCs at 10.97.0.11 and up in one namespace; ``node`` is the name of the other, at 10.97.0.1."""
+    """``count`` BMCs from 10.97.0.``first`` on in one namespace; ``node`` is the name of the other, at 10.97.0.1."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, first: int = 11) -> None:
         require(bmcs.PROGRAM, "nsenter", "setsid", "ip")
         self.folder = folder
-        self.node, self._there = f"mxf{os.getpid()}-n", f"mxf{os.getpid()}-b"
+        self.node, self._there = f"mxf{os.getpid()}-{first}n", f"mxf{os.getpid()}-{first}b"
         self.uuids = [str(uuid.uuid5(uuid.NAMESPACE_DNS, f"m{number}")) for number in range(count)]
-        self.addresses = [f"10.97.0.{11 + number}" for number in range(count)]
+        self.addresses = [f"10.97.0.{first + number}" for number in range(count)]
         self.folders = [folder / f"m{number}" for number in range(count)]
         self.password = self._password("right", "s3cret")
         for name in (self.node, self._there):
