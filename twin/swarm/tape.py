@@ -10,7 +10,7 @@ from core.errors import InputError
 from core.specs import Timing
 from formats.load import keys_of, read_toml
 from formats.synthetic import SyntheticRack
-from trial.scenario import FILE_NAME, Expect, find_file, why
+from trial.scenario import FILE_NAME, Boots, Expect, find_file, why
 from twin.faults import FAULTS
 from twin.scenario import Scenario, scenario_of
 from twin.swarm.toml_text import lines_of, text_of
@@ -41,6 +41,8 @@ class Tape(msgspec.Struct, frozen=True, kw_only=True):
     settle_ms: int | None = None
     start: str = "warm"
     fidelity: str = "campaign"
+    calibration: str = ""
+    boots: Table = {}
     timing: dict[str, int] = {}
     clients: dict[str, int] = {}
     expect: Table = {}
@@ -85,6 +87,7 @@ def read_tape(path: Path) -> Tape:
         **raw,
         "rack": _found(raw["rack"], file),
         "catalog": _found(raw["catalog"], file),
+        "calibration": _found(raw["calibration"], file) if "calibration" in raw else "",
         "fault": _in_order(raw.get("fault", ())),  # type: ignore[arg-type]  # checked by the loader
         "why": reason,
     }
@@ -104,7 +107,12 @@ def to_toml(tape: Tape) -> str:
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-_ORDER: dict[str, tuple[str, ...]] = {"timing": keys_of(Timing), "clients": (), "expect": keys_of(Expect)}
+_ORDER: dict[str, tuple[str, ...]] = {
+    "boots": keys_of(Boots),
+    "timing": keys_of(Timing),
+    "clients": (),
+    "expect": keys_of(Expect),
+}
 """The tables of a file, and the order of the keys in each."""
 
 
