@@ -22,6 +22,8 @@ DETECTORS: tuple[tuple[str, ...], ...] = (
     ("tests/sim",),
 )
 """What a mutant must be caught by, each a choice of tests; the next is asked only if the ones before it see nothing."""
+OF_MACHINES = range(13, 16)
+"""The rules of machines and images: tests of their own are asked first for them, and last for the others."""
 SECONDS_MAX = 240
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
@@ -63,7 +65,7 @@ def hunt(mutant: Mutant, tree: Path) -> Catch:
     copy_tree(tree)
     target = tree / "core" / mutant.file
     target.write_text(planted_in(mutant, target.read_text()))
-    for detector in DETECTORS:
+    for detector in DETECTORS if mutant.rule in OF_MACHINES else (*DETECTORS[1:], DETECTORS[0]):
         if not all((tree / path).exists() for path in detector):
             continue
         test = caught_by(detector, tree)
