@@ -211,8 +211,8 @@ def test_a_service_serves_as_long_as_its_right_lasts_and_is_frozen_after_it(hous
     agent.start(REGISTER)
     agent.order(fx.AnnounceAddress(service=REGISTER, epoch=EPOCH))
     agent.arm(REGISTER, 8_000)
-    assert ADDRESS in house.inside("ip", "addr")
-    assert answers(house)
+    wait(lambda: ADDRESS in house.inside("ip", "addr"), 3)
+    wait(lambda: answers(house), 3)
     link = f"import socket; s = socket.create_connection(('{ADDRESS}', 24017), 1); s.settimeout(20); s.recv(1)"
     with subprocess.Popen(
         ("nsenter", "-t", str(house.process.pid), "-n", "python3", "-c", link), stderr=subprocess.PIPE, text=True
