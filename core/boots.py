@@ -6,6 +6,7 @@ from core import effects as fx
 from core.brain import Brain
 from core.discovery import machine_of
 from core.events import BootSeen, JoinAdmitted, JoinRefused, OpFailed, OpSucceeded, ReadBack
+from core.ids import NO_GUID
 from core.records import Lifecycle, NodeRecord, machine_path, node_path
 from core.state import Join, Pending, Subject, Ward
 from core.upgrade import wanted_image
@@ -31,12 +32,17 @@ def allow(b: Brain, ward: Ward) -> None:
     """Let a ward boot and join, once, as the machine that it is on record."""
     machine, _ = machine_of(b, ward.node)
     record = ward.record
-    guid = machine.guid if machine is not None else record.guid if record is not None else None
+    noted = record.guid if record is not None else NO_GUID
     ward.stage, ward.console = "", None
-    effect = fx.AllowBoot(node=ward.node, ms_max=b.timing.boot_ms_max, image=wanted_image(b, ward.node))
-    if guid is not None:
-        effect = msgspec.structs.replace(effect, guid=guid, macs=record.macs if record is not None else ())
-    b.emit(effect)
+    b.emit(
+        fx.AllowBoot(
+            node=ward.node,
+            ms_max=b.timing.boot_ms_max,
+            guid=machine.guid if machine is not None else noted,
+            macs=record.macs if record is not None else (),
+            image=wanted_image(b, ward.node),
+        )
+    )
 
 
 def take(b: Brain, event: BootSeen | JoinAdmitted | JoinRefused) -> None:
@@ -53,7 +59,7 @@ def take(b: Brain, event: BootSeen | JoinAdmitted | JoinRefused) -> None:
 def _on_boot(b: Brain, event: BootSeen) -> None:
     """A machine that boots from us came further."""
     ward = b.state.wards.get(event.node)
-    if ward is not None and STAGES.index(event.stage) > STAGES.index(ward.stage):  # it may begin again: how far it came
+    if ward is not None and STAGES.index(event.stage) > STAGES.index(ward.stage):  # a boot that begins anew came as far
         ward.stage = event.stage
         detail = f"{event.stage}: {event.detail}" if event.detail else event.stage
         b.note("boot_seen", node=event.node, detail=detail)

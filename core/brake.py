@@ -24,12 +24,6 @@ def on_loss(b: Brain, node: NodeId) -> None:
         b.timer_in("brake", b.timing.brake_hold_ms)
 
 
-def is_stirred(b: Brain) -> bool:
-    """Whether anybody disappeared of late: else a return is nothing to it."""
-    brake = b.state.brake
-    return brake.engaged or bool(brake.losses) or bool(brake.missing)
-
-
 def on_return(b: Brain, node: NodeId) -> None:
     """A member is back, or was proved off: it is no part of the storm any more."""
     b.state.brake.missing.pop(node, None)

@@ -36,23 +36,19 @@ def apply(b: Brain, event: RecordsChanged) -> None:
     if event.resync:
         _vanish_unlisted(b, event)
     mirror = b.state.mirror
-    arrived: list[NodeId] = []
-    many = len(event.changes) >= MANY
+    arrived: dict[NodeId, None] | None = {} if len(event.changes) >= MANY else None
     for change in event.changes:
         path = change.path
         known = mirror.get(path)
         if known is not None and not _is_newer(change, known):
             continue
         mirror[path] = change
-        if not path.startswith(_MEMBERS):
-            _take(b, change, known)
-        elif many and isinstance(change.data, MemberRecord):
-            _arrived(b, change, change.data, known, arrived)
+        if path.startswith(_MEMBERS):
+            _member(b, change, known, arrived)
         else:
-            _member(b, change, known)
+            _take(b, change, known)
     if arrived:
-        b.ring.add_members(arrived)
-        b.arc_changed = True
+        b.ring.add_members(node for node in arrived if node in b.members)
     if event.resync:
         for root in event.roots:
             _root_synced(b, root)
@@ -80,7 +76,7 @@ def _vanish_unlisted(b: Brain, event: RecordsChanged) -> None:
 def _take(b: Brain, change: Change, known: Change | None) -> None:
     kind = change.path.split("/", 3)[2]
     if kind == "members":
-        _member(b, change, known)
+        _member(b, change, known, None)
         return
     look, take = _KINDS.get(kind, _NOTHING)
     b.look |= look
@@ -105,24 +101,16 @@ def _root_synced(b: Brain, root: str) -> None:
         on_synced(b, root)
 
 
-def _arrived(b: Brain, change: Change, new: MemberRecord, known: Change | None, arrived: list[NodeId]) -> None:
-    """One of many members that came or changed at once: the ring takes those that came together, afterwards."""
-    b.look |= _MEMBER_LOOKS
-    node = new.node
-    if node not in b.members:
-        arrived.append(node)
-    b.members[node] = new
-    b.placement.set_member(new)
-    if node == b.me.id:
-        membership.on_own_member(b, change)
-    if (known is None or known.data is None or known.owner != change.owner) and brake.is_stirred(b):
-        brake.on_return(b, node)
-
-
-def _member(b: Brain, change: Change, known: Change | None) -> None:
+def _member(b: Brain, change: Change, known: Change | None, arrived: dict[NodeId, None] | None) -> None:
+    """A member came, changed or went. ``arrived``: who comes together, for the ring to take at once; None: singly."""
     b.look |= _MEMBER_LOOKS
     new = change.data
     if isinstance(new, MemberRecord):
+        if arrived is not None and new.node not in b.members:
+            arrived[new.node] = None
+            b.arc_changed = True
+        elif new.node not in b.members:
+            b.ring.set_member(new.node, True)
         place_member(b, new)
         if new.node == b.me.id:
             membership.on_own_member(b, change)
@@ -140,8 +128,6 @@ def _member(b: Brain, change: Change, known: Change | None) -> None:
 
 def place_member(b: Brain, record: MemberRecord) -> None:
     """Make a member a candidate for placement, as far as it is fit."""
-    if record.node not in b.members:
-        b.ring.set_member(record.node, True)
     b.members[record.node] = record
     b.placement.set_member(record)
 
@@ -184,6 +170,7 @@ def rebuild(b: Brain) -> None:
             b.ring.add(NodeId(path[len(NODES) + 1 :]), False)
     for change in b.state.mirror.values():
         if isinstance(change.data, MemberRecord):
+            b.ring.set_member(change.data.node, True)
             place_member(b, change.data)
         elif isinstance(change.data, MachineRecord):
             on_machine(b, change)

@@ -128,7 +128,7 @@ class Ward(msgspec.Struct):
     decided on; ``due`` that the wait before the next power action is over; ``patient`` that a machine found running may
     be on its way up by itself and is given the time of a boot first: we did not see it fail, or its BMC was silent.
     ``trouble`` is what its BMC last failed with, ``stage`` how far its boot came, ``console`` what was read of its
-    console (None: not asked yet), ``allowed`` the boot before the restart that it was let boot again for.
+    console (None: not asked yet), ``restarted_from`` the boot from which it was last let restart into a new image.
     """
 
     node: NodeId
@@ -152,7 +152,7 @@ class Ward(msgspec.Struct):
     trouble: str = ""
     stage: str = ""
     console: str | None = None
-    allowed: BootId = BootId("")
+    restarted_from: BootId = BootId("")
 
 
 class DomainWork(msgspec.Struct):

@@ -54,7 +54,7 @@ def _plain(b: Brain, kind: str) -> None:
         case "scan":
             b.look = 0
             discovery.review(b)
-        case "ensemble" | "reconfigure" | "drain" | "upgrade":
+        case "ensemble" | "reconfigure" | "drain" | "upgrade" | "restart":
             pass  # looking around is all
         case _:
             raise InvariantViolation(f"unknown timer {kind}")

@@ -44,9 +44,9 @@ def restarts(b: Brain, ward: Ward) -> bool:
     """Whether a ward has just left to restart into a new image: once for each turn."""
     record, _ = record_of(b)
     turn = _turn(record, ward.node)
-    if record is None or turn is None or record.state != "running" or ward.allowed == turn.boot_id:
+    if record is None or turn is None or record.state != "running" or ward.restarted_from == turn.boot_id:
         return False
-    ward.allowed = turn.boot_id
+    ward.restarted_from = turn.boot_id
     return True
 
 
@@ -63,6 +63,7 @@ def start_over(b: Brain) -> None:
     b.state.upgrade.good.clear()
     b.state.upgrade.asked.clear()
     b.cancel("upgrade")
+    b.cancel("restart")
 
 
 def review(b: Brain) -> None:
@@ -102,7 +103,7 @@ def _own_part(b: Brain, record: UpgradeRecord, version: int) -> None:
             b.note("restarting", detail=f"back into {record.previous}")
             b.emit(fx.RestartInto(image=record.previous))
     elif part.step == "staged":
-        if "upgrade" not in b.state.timers:
+        if "restart" not in b.state.timers:
             _restart_if_safe(b)
     elif record.state == "running" and own.state is L.MAINTENANCE and not part.step:
         if not restarted and b.state.image != record.image:
@@ -146,7 +147,7 @@ def _restart_if_safe(b: Brain) -> None:
     cluster, _ = ensemble.cluster(b)
     away = cluster.maintenance if cluster is not None else ()
     if cluster is None or b.state.dead_voters or not ensemble.may_lose(b, b.me.id, away):
-        b.timer_in("upgrade", b.timing.retry_ms_max)
+        b.timer_in("restart", b.timing.retry_ms_max)
         return
     b.note("restarting", detail=f"into {b.state.upgrade.image}")
     b.state.upgrade.step = "restart"
@@ -216,10 +217,10 @@ def _is_well(member: MemberRecord, record: UpgradeRecord) -> bool:
 
 def _is_due(b: Brain, what: str) -> bool:
     """Whether to ask for something (again): it takes a moment until a member shows what became of it."""
-    asked = b.state.upgrade.asked
-    if b.now < asked.get(what, b.now) + (b.timing.retry_ms_max if what in asked else 0):
+    last_ms = b.state.upgrade.asked.get(what)
+    if last_ms is not None and b.now < last_ms + b.timing.retry_ms_max:
         return False
-    asked[what] = b.now
+    b.state.upgrade.asked[what] = b.now
     return True
 
 
@@ -279,7 +280,7 @@ def _take_back(b: Brain, record: UpgradeRecord) -> None:
     over: list[Turn] = []
     for turn in record.current:
         member = b.members.get(turn.node)
-        since = b.state.upgrade.waits.setdefault("back/" + _key(turn), b.now)
+        since = b.state.upgrade.waits.setdefault("halted/" + _key(turn), b.now)
         if member is not None and member.image == record.image:
             if member.fit and _is_due(b, "drain/" + _key(turn)):
                 _read(b, "drain", [turn])

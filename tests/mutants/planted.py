@@ -563,8 +563,8 @@ MUTANTS: tuple[Mutant, ...] = (
         13,
         "a window is opened for whoever comes",
         "boots.py",
-        "    if guid is not None:",
-        "    if guid is None:",
+        "guid=machine.guid if machine is not None else noted,",
+        "guid=NO_GUID,",
     ),
     m(
         "gate_is_skipped",

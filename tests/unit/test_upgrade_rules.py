@@ -215,6 +215,21 @@ def test_a_node_whose_server_is_needed_by_now_waits_until_it_is_not() -> None:
     assert [effect.image for effect in world.seen(fx.RestartInto)] == [NEW]
 
 
+def test_the_owner_of_the_duty_waits_for_its_own_restart_like_anybody() -> None:
+    world = rack(n2="p1", n3="p2")
+    me = world.opening.node.id
+    world.put(ENSEMBLE, EnsembleRecord(config=2, voters=(me, NodeId("n2"), NodeId("n9"))))
+    world.set_state(me, L.MAINTENANCE)
+    turn = Turn(node=me, boot_id=BootId("b1"))
+    world.put(UPGRADE, UpgradeRecord(image=NEW, previous=OLD, current=(turn,)))
+    world.answer(world.seen(fx.StageImage)[0].op, ev.Staged(slot="b"))
+    world.run(20_000)
+    assert world.seen(fx.RestartInto) == []
+    world.put(ENSEMBLE, EnsembleRecord(config=3, voters=(NodeId("n2"), NodeId("n3"), me)))
+    world.run(2 * world.opening.timing.retry_ms_max)
+    assert [effect.image for effect in world.seen(fx.RestartInto)] == [NEW]
+
+
 def test_a_node_that_cannot_stage_halts_the_upgrade_and_says_why() -> None:
     world = own_turn()
     world.answer(world.seen(fx.StageImage)[0].op, "failed")
