@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from core.machine import Machine
+from drivers.lab.client import read_history
 from drivers.lab.shell import NETNS, members_of
 from tests.real.require import require
 from trial.verdict import Outcome
@@ -82,12 +83,16 @@ def test_what_the_scenario_expects_beside_times_is_met(name: str, outcomes: tupl
     assert [wish for wish in missed if wish not in slow] == []
 
 
-def test_an_agent_that_crashes_costs_no_client_anything(outcomes: tuple[dict[str, Outcome], Path]) -> None:
-    assert outcomes[0]["agent-crash"].unavailable_ms["mariadb"] == 0
-
-
-def test_a_lost_leader_of_the_ensemble_costs_no_client_anything(outcomes: tuple[dict[str, Outcome], Path]) -> None:
-    assert outcomes[0]["zookeeper-leader-crash"].unavailable_ms["mariadb"] == 0
+@pytest.mark.parametrize("name", ["agent-crash", "zookeeper-leader-crash"])
+def test_a_crash_beside_the_database_neither_moves_nor_restarts_it(
+    name: str, outcomes: tuple[dict[str, Outcome], Path]
+) -> None:
+    """How long clients waited is on record and not judged: one flush of a busy disk may take longer than they wait."""
+    outcome = outcomes[0][name]
+    assert [move for move in outcome.failovers if move.service == "mariadb"] == []
+    history = outcomes[1] / name / "001" / "history.jsonl"
+    served = {(op.node, op.epoch) for op in read_history(history) if op.service == "mariadb" and op.outcome == "ok"}
+    assert len(served) == 1
 
 
 def test_a_power_loss_that_the_bmc_proves_ends_the_session_early(outcomes: tuple[dict[str, Outcome], Path]) -> None:
