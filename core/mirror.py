@@ -1,6 +1,7 @@
 """What this machine knows of the shared records: deltas in, derived indexes kept up to date."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 
 from core import brake, evidence, membership
 from core.brain import BLOCKS, COPIES, COUNTED, DRAIN, ELECTION, ENSEMBLE_PART, EVERYTHING, ROLLING, Brain
@@ -19,15 +20,17 @@ from core.records import (
     LeaseRecord,
     MachineRecord,
     MemberRecord,
+    NodeRecord,
     TermRecord,
 )
 from core.recovery import on_domain
-from core.steward import on_node, on_power, on_synced, review_if_touched
+from core.steward import on_node, on_nodes, on_power, on_synced, review_if_touched
 
 MANY = 16
 """So many changes at once are worth taking together: each node that joins a large rack learns of all the others."""
-_MEMBERS = MEMBERS + "/"
 _MEMBER_LOOKS = COUNTED | ELECTION | ENSEMBLE_PART | BLOCKS | ROLLING
+News = tuple[Change, Change | None]
+"""A change, and what was known of its path before."""
 TREES = (MEMBERS, TERMS, LEASES, NODES, SERVICES, MACHINES)
 
 
@@ -35,23 +38,35 @@ def apply(b: Brain, event: RecordsChanged) -> None:
     """Take deltas in order; a change older than what is known of its path is stale and changes nothing."""
     if event.resync:
         _vanish_unlisted(b, event)
-    mirror = b.state.mirror
-    arrived: dict[NodeId, None] | None = {} if len(event.changes) >= MANY else None
-    for change in event.changes:
-        path = change.path
-        known = mirror.get(path)
-        if known is not None and not _is_newer(change, known):
-            continue
-        mirror[path] = change
-        if path.startswith(_MEMBERS):
-            _member(b, change, known, arrived)
-        else:
+    if len(event.changes) < MANY:
+        for change, known in _news(b, event.changes):
             _take(b, change, known)
-    if arrived:
-        b.ring.add_members(node for node in arrived if node in b.members)
+    else:
+        for kind, alike in groupby(event.changes, key=_kind_of_record):
+            take = _TOGETHER.get(kind, _one_by_one)
+            take(b, _news(b, alike))
     if event.resync:
         for root in event.roots:
             _root_synced(b, root)
+
+
+def _news(b: Brain, changes: Iterable[Change]) -> Iterator[News]:
+    """Enter what is new into the mirror, one change after the other."""
+    mirror = b.state.mirror
+    for change in changes:
+        known = mirror.get(change.path)
+        if known is None or _is_newer(change, known):
+            mirror[change.path] = change
+            yield change, known
+
+
+def _one_by_one(b: Brain, news: Iterator[News]) -> None:
+    for change, known in news:
+        _take(b, change, known)
+
+
+def _kind_of_record(change: Change) -> type:
+    return type(change.data)
 
 
 def _is_newer(change: Change, known: Change) -> bool:
@@ -76,7 +91,7 @@ def _vanish_unlisted(b: Brain, event: RecordsChanged) -> None:
 def _take(b: Brain, change: Change, known: Change | None) -> None:
     kind = change.path.split("/", 3)[2]
     if kind == "members":
-        _member(b, change, known, None)
+        _member(b, change, known)
         return
     look, take = _KINDS.get(kind, _NOTHING)
     b.look |= look
@@ -101,16 +116,12 @@ def _root_synced(b: Brain, root: str) -> None:
         on_synced(b, root)
 
 
-def _member(b: Brain, change: Change, known: Change | None, arrived: dict[NodeId, None] | None) -> None:
-    """A member came, changed or went. ``arrived``: who comes together, for the ring to take at once; None: singly."""
+def _member(b: Brain, change: Change, known: Change | None) -> None:
+    """A member came, changed or went."""
     b.look |= _MEMBER_LOOKS
     new = change.data
     if isinstance(new, MemberRecord):
-        if arrived is not None and new.node not in b.members:
-            arrived[new.node] = None
-            b.arc_changed = True
-        elif new.node not in b.members:
-            b.ring.set_member(new.node, True)
+        b.ring.set_member(new.node, True)
         place_member(b, new)
         if new.node == b.me.id:
             membership.on_own_member(b, change)
@@ -124,6 +135,28 @@ def _member(b: Brain, change: Change, known: Change | None, arrived: dict[NodeId
         if old.node != b.me.id:
             brake.on_loss(b, old.node)
         review_if_touched(b, old.node)
+
+
+def _members(b: Brain, news: Iterator[News]) -> None:
+    """Members came or changed together: the ring is put in order once."""
+    b.look |= _MEMBER_LOOKS
+    arrived: dict[NodeId, None] = {}
+    for change, known in news:
+        member = change.data
+        if not isinstance(member, MemberRecord):
+            continue
+        node = member.node
+        if node not in b.members:
+            arrived[node] = None
+            b.arc_changed = True
+        place_member(b, member)
+        if node == b.me.id:
+            membership.on_own_member(b, change)
+        if known is None or known.data is None or known.owner != change.owner:
+            if b.state.brake.stirred:
+                brake.on_return(b, node)
+            review_if_touched(b, node)
+    b.ring.add_members(arrived)
 
 
 def place_member(b: Brain, record: MemberRecord) -> None:
@@ -178,6 +211,12 @@ def rebuild(b: Brain) -> None:
         if path.startswith(LEASES):
             _lease(b, change)
 
+
+_TOGETHER: dict[type, Callable[[Brain, Iterator[News]], None]] = {
+    MemberRecord: _members,
+    NodeRecord: lambda b, news: on_nodes(b, [change for change, _ in news]),
+}
+"""Who takes many records of one type at once."""
 
 _NOTHING: tuple[int, Callable[[Brain, Change], None] | None] = (0, None)
 _KINDS: dict[str, tuple[int, Callable[[Brain, Change], None] | None]] = {

@@ -55,12 +55,20 @@ class Ring:
             self._know(node)
             members.insert(at, place)
 
+    def add_known(self, nodes: Iterable[NodeId]) -> bool:
+        """Make nodes known, all at once; False if all of them were. O(known)."""
+        new = [node for node in nodes if node not in self._is_known]
+        if new:
+            self._keep_own()
+            self._is_known.update(dict.fromkeys(new))
+            self._known = sorted([*self._known, *map(_place, new)])
+        return bool(new)
+
     def add_members(self, nodes: Iterable[NodeId]) -> None:
         """Make members of nodes that are none, all at once. O(members)."""
-        places = [_place(node) for node in nodes]
-        for _, node in places:
-            self._know(node)
-        self._members = sorted([*self._members, *places])
+        chosen = tuple(nodes)
+        self.add_known(chosen)
+        self._members = sorted([*self._members, *map(_place, chosen)])
 
     def is_known(self, node: NodeId) -> bool:
         """Tell whether ``node`` is on the ring."""

@@ -181,6 +181,11 @@ class Brake(msgspec.Struct):
     missing: dict[str, int] = {}
     engaged: bool = False
 
+    @property
+    def stirred(self) -> bool:
+        """Whether anybody disappeared lately."""
+        return self.engaged or bool(self.losses or self.missing)
+
 
 class Join(msgspec.Struct, frozen=True, array_like=True):
     """A machine that was admitted and is to be noted in its node's record; ``tries``: how often that was tried."""

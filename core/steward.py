@@ -3,6 +3,8 @@
 Every step is a compare-and-set on the ward's record, so two stewards with different views cannot both act.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from core import boots, discovery, recovery, upgrade
@@ -107,6 +109,16 @@ def on_node(b: Brain, change: Change) -> None:
     if ward is not None:
         ward.record, ward.version = record, change.version if record is not None else -1
         b.arc_changed = True
+
+
+def on_nodes(b: Brain, changes: Sequence[Change]) -> None:
+    """Many lifecycle records came at once: the ring is put in order once, and only those near us are looked at."""
+    nodes = [NodeId(change.path[len(NODES) + 1 :]) for change in changes]
+    if b.ring.add_known(nodes):
+        b.arc_changed = True
+    for node, change in zip(nodes, changes, strict=True):
+        if node == b.me.id or node in b.state.wards:
+            on_node(b, change)
 
 
 def on_power(b: Brain, change: Change) -> None:
