@@ -141,19 +141,21 @@ def _members(b: Brain, news: Iterator[News]) -> None:
     """Members came or changed together: the ring is put in order once."""
     b.look |= _MEMBER_LOOKS
     arrived: dict[NodeId, None] = {}
+    stirred, members, place = b.state.brake.stirred, b.members, b.placement.set_member
     for change, known in news:
         member = change.data
         if not isinstance(member, MemberRecord):
             continue
         node = member.node
-        if node not in b.members:
+        if node not in members:
             arrived[node] = None
             b.arc_changed = True
-        place_member(b, member)
+        members[node] = member
+        place(member)
         if node == b.me.id:
             membership.on_own_member(b, change)
         if known is None or known.data is None or known.owner != change.owner:
-            if b.state.brake.stirred:
+            if stirred:
                 brake.on_return(b, node)
             review_if_touched(b, node)
     b.ring.add_members(arrived)
