@@ -50,16 +50,26 @@ def give_up(b: Brain, ward: Ward, record: NodeRecord) -> bool:
         ward.op = b.op(ME, ward.node, "console")
         b.emit(fx.ReadConsole(op=ward.op, node=ward.node, ms_max=b.timing.console_ms_max))
         return False
-    reason = f"{ward.trouble} (asked {ward.failures} times)" if troubled else _of_boots(ward, record)
     new = msgspec.structs.replace(
-        record, state=after(record.state, "fails_too_often"), reason=reason, console=ward.console or ""
+        record,
+        state=after(record.state, "fails_too_often"),
+        reason=_reason(b, ward, record),
+        console=ward.console or "",
     )
-    ward.op = b.commit(ME, ward.node, "mark", (fx.Put(path=node_path(ward.node), data=new, version=ward.version),))
-    b.note("quarantined", node=ward.node, detail=reason)
+    put = fx.Put(path=node_path(ward.node), data=new, version=ward.version)
+    ward.op = b.commit(ME, ward.node, "quarantine", (put,))
     return True
 
 
-def _of_boots(ward: Ward, record: NodeRecord) -> str:
+def on_written(b: Brain, ward: Ward, event: OpSucceeded | OpFailed) -> None:
+    """Say that a node was given up once that is true; who lost the race says nothing."""
+    if isinstance(event, OpSucceeded) and ward.record is not None:
+        b.note("quarantined", node=ward.node, detail=_reason(b, ward, ward.record))
+
+
+def _reason(b: Brain, ward: Ward, record: NodeRecord) -> str:
+    if record.attempts < b.timing.boot_attempts_max:
+        return f"{ward.trouble} (asked {ward.failures} times)"
     said = f"{record.attempts} boots were ordered and it did not stay up"
     return f"{said}; the last time {WORDS[ward.stage]}" if record.guid else said
 

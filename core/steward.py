@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from core import boots, discovery, recovery, upgrade
+from core import boots, discovery, quarantine, recovery, upgrade
 from core import effects as fx
 from core.brain import COPIES, DRAIN, ROLLING, Brain
 from core.events import OpFailed, OpSucceeded, PowerSeen, ReadBack
@@ -206,8 +206,6 @@ def mark(b: Brain, ward: Ward, trigger: str, reason: str) -> None:
         b.note("suspect", node=ward.node)
     elif new.state is L.LOST:
         b.note("lost", node=ward.node)
-    elif new.state is L.QUARANTINED:
-        b.note("quarantined", node=ward.node, detail=reason)
 
 
 # -- evidence beats timeouts (rule 10) ---------------------------------------------------------------------------------
@@ -299,7 +297,9 @@ def _step_done(b: Brain, ward: Ward, step: str, event: OpSucceeded | OpFailed) -
     match step:
         case "check_gone":
             _checked_gone(b, ward, event)
-        case "mark":
+        case "mark" | "quarantine":
+            if step == "quarantine":
+                quarantine.on_written(b, ward, event)
             b.timer_in(f"look/{ward.node}", b.calm_backoff(0 if isinstance(event, OpSucceeded) else 2, ward.node))
         case _:
             recovery.on_answer(b, ward, step, event)

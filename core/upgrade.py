@@ -198,7 +198,8 @@ def _carry_on(b: Brain, record: UpgradeRecord, version: int) -> None:
             part.good.pop(key, None)
         until = since + limit_ms
         if member is not None and member.image == record.image:
-            until = min(until, part.back.setdefault(key, b.now) + b.timing.boot_ms_max)
+            since = part.back.setdefault(key, b.now)
+            until = min(until, since + b.timing.boot_ms_max)
         if b.now >= until:
             how = "is back, and not well" if key in part.back else "was not back"
             _halt(b, record, version, f"{turn.node} {how} within {(until - since) // 1000} s")
