@@ -29,7 +29,7 @@ from drivers.roster import Roster
 from drivers.supervised import VERSION, Supervised, SupervisorGone
 from drivers.view_file import ViewFile
 from drivers.wire import Welcome
-from drivers.zookeeper_server import configured
+from drivers.zookeeper_server import configured, shows_revocable
 
 Mode = Literal["normal", "spare", "hand_over"]
 
@@ -147,7 +147,7 @@ class Agent:
             return None
         metrics = Metrics(self._config.node, VERSION, lambda: host.waiting, lambda: journal.size)
         try:
-            server = MetricsServer(metrics, address)
+            server = MetricsServer(metrics, address, lambda: shows_revocable(self._config))
         except InputError as error:
             log.event("no_metrics", problems=tuple(error.problems))
             self._view.problem("metrics", error.problems[0])

@@ -16,12 +16,14 @@ from drivers.ceph import Ceph, CephError
 from drivers.clock import now_ms
 from drivers.config import Config
 from drivers.image_port import ImagePort, booted, image_port
+from drivers.join.published import Follower
 from drivers.netboot.port import NetbootPort
 from drivers.power import Power, open_bmc, open_table
 from drivers.roster import Roster, table_of
 from drivers.storage import CephStorage
 from drivers.supervised import Supervised
 from drivers.zookeeper_port import ZooKeeper
+from drivers.zookeeper_tree import REVOKED
 
 if TYPE_CHECKING:
     from drivers.scan import Scans
@@ -44,6 +46,7 @@ class AgentPorts:
             on_off = MarksDown(self._ceph.mark_down)
         self.roster = Roster(config, config.tables.state_dir, supervised.machines)
         self._coordination = ZooKeeper(config, supervised, on_bug, self._follow)
+        self._revoked = Follower(config, self._coordination.loop, self._coordination.peek, REVOKED)
         self._evidence = Evidence(CoordinationBeats(self._coordination), supervised)
         self._power = _power(config, self.roster, on_off)
         self._netboot = NetbootPort(config) if config.tables.netboot is not None else NoNetboot()

@@ -14,7 +14,8 @@ from drivers.config import BmcTable
 Kind = Literal[
     "silent",  # no answer: what happened is unknown, and "off" is not proved
     "unreachable",  # not even a connection: nothing was done
-    "credentials",  # user, password, privilege or certificate are wrong: asking again changes nothing
+    "credentials",  # user, password or privilege are wrong: asking again changes nothing
+    "untrusted",  # whoever answers shows a certificate that ca does not allow, or no TLS: no password was sent
     "late",  # the order's date, or a newer order, forbids to send it: nothing was done
     "failed",  # the BMC answered with an error, or reports something else than what was ordered
 ]
@@ -24,6 +25,7 @@ REASONS: dict[Kind, tuple[Reason, bool]] = {
     "silent": ("unanswered", True),
     "unreachable": ("unavailable", True),
     "credentials": ("refused", False),
+    "untrusted": ("refused", False),
     "late": ("refused", False),
     "failed": ("failed", True),
 }

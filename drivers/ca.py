@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from core.errors import InputError
 from drivers.clock import wall_ms
-from drivers.join import REVOKED_FILE
+from drivers.join import REVOKED_NAME, names_list
 
 ORGANISATION = "rack"
 OPERATOR = "operator"
@@ -40,7 +40,7 @@ SKEW = timedelta(days=1)
 _REVOKED_BY = x509.CRLDistributionPoints(
     [
         x509.DistributionPoint(
-            full_name=[x509.UniformResourceIdentifier(f"file:{REVOKED_FILE}")],
+            full_name=[x509.UniformResourceIdentifier(REVOKED_NAME)],
             relative_name=None,
             reasons=None,
             crl_issuer=None,
@@ -117,6 +117,19 @@ def is_signed_by(cert: Path, authority: Path) -> bool:
     return True
 
 
+def is_revocable(cert: Path) -> bool:
+    """Whether the certificate in a file says where the list of revoked ones is.
+
+    Raises: InputError if it holds no certificate.
+    """
+    return names_list(_load(cert).public_bytes(serialization.Encoding.DER))
+
+
+def serial_of(cert: Path) -> str:
+    """The serial number (hex) of the certificate in a file. Raises: InputError if it holds none."""
+    return f"{_load(cert).serial_number:x}"
+
+
 def requested_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
     """The key that a request for a certificate asks for: on P-256, and proved to be the asker's own.
 
@@ -150,6 +163,11 @@ class Authority:
         self.folder = folder
         self.cert = folder / "ca.pem"
         self._key = folder / "ca.key"
+
+    @property
+    def has_key(self) -> bool:
+        """Whether it can sign here."""
+        return self._key.exists() and self.cert.exists()
 
     def make(self) -> bool:
         """Make the authority if there is none; True if it was made now.

@@ -114,11 +114,16 @@ class Ceph:
         if link is not None:
             link.close()
 
-    def command(self, prefix: str, *, target: str = "mon", ms_max: int = ANSWER_MS_MAX, **args: object) -> Any:
-        """Send a command to ``mon``, ``mgr`` or ``osd.N``; return its JSON. Raises: CephError."""
+    def command(
+        self, prefix: str, *, target: str = "mon", ms_max: int = ANSWER_MS_MAX, text_in: str = "", **args: object
+    ) -> Any:
+        """Send a command, with ``text_in`` as its input, to ``mon``, ``mgr`` or ``osd.N``; return its JSON.
+
+        Raises: CephError.
+        """
         link = self._linked()
         try:
-            return link.command(target, {"prefix": prefix, **args}, ms_max)
+            return link.command(target, {"prefix": prefix, **args}, ms_max, text_in)
         except LinkError as error:
             raise _translated(error) from error
 
@@ -315,6 +320,15 @@ class Ceph:
         if empty:
             self.command("osd crush rm", ms_max=ms_max, name=host)
         return empty
+
+    def monitors(self, ms_max: int = ANSWER_MS_MAX) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Name the monitors, and those of them that agree now. Raises: CephError."""
+        said = self.command("quorum_status", ms_max=ms_max)
+        return tuple(str(one["name"]) for one in said["monmap"]["mons"]), tuple(map(str, said["quorum_names"]))
+
+    def remove_monitor(self, name: str, ms_max: int = ANSWER_MS_MAX) -> None:
+        """Count a monitor no more; one that runs ends by itself. Raises: CephError."""
+        self.command("mon rm", ms_max=ms_max, name=name)
 
     def seen(self, node: NodeId, ms_max: int) -> None:
         """Write a small object of this node: whether the storage takes writes from here. Raises: CephError."""

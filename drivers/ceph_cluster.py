@@ -30,6 +30,21 @@ CLIENT_CAPS = (
     "allow r",
 )
 """What a node may: read, open and make volumes, fence and lift client instances, mark daemons down."""
+OSD_USER, STORAGE_USER = "moxie-osd", "moxie-storage"
+GROWTH_CAPS = {
+    OSD_USER: ("mon", "profile bootstrap-osd, allow r", "mgr", "allow r"),
+    STORAGE_USER: (
+        "mon",
+        (
+            'profile bootstrap-osd, allow r, allow command "mon rm", allow command "osd pool set", '
+            'allow command "auth get" with entity=mon., allow command "auth get-or-create" with entity prefix mgr.'
+        ),
+        "mgr",
+        "allow r",
+    ),
+}
+"""What nodes may that make the storage grow: bring an OSD; and those that may vote, have a monitor and a manager and
+change pools. The key of the monitors is worth everything: the second key keeps from mistakes, not from malice."""
 MODULES = (
     "mgr_module.py mgr_util.py balancer crash devicehealth orchestrator pg_autoscaler progress rbd_support status "
     "telemetry volumes"
@@ -215,6 +230,7 @@ class CephCluster:
             ["osd", "pool", "create", POOL, str(self.settings.groups)],
             ["osd", "pool", "application", "enable", POOL, "rbd"],
             *(["auth", "get-or-create", f"client.moxie-{node.name}", *CLIENT_CAPS] for node in self.nodes),
+            *(["auth", "get-or-create", f"client.{user}", *caps] for user, caps in GROWTH_CAPS.items()),
         ]
         self._do("/usr/bin/python3", "-I", "-c", SCRIPT, conf, json.dumps(script), str(self.root))
 
@@ -232,22 +248,7 @@ class CephCluster:
         return f"[v2:{address}:{port + step * index},v1:{address}:{second}]"
 
     def _write_conf(self, path: Path, fsid: str, mon_host: str) -> None:
-        settings = self.settings
-        _, port_min, port_max = settings.ports or (0, 6_800, 7_300)
-        text = CONF.format(
-            fsid=fsid,
-            mon_host=mon_host,
-            root=self.root,
-            store=settings.store,
-            disk_bytes=settings.disk_bytes,
-            copies=settings.copies,
-            alone="true" if settings.copies == 1 else "false",
-            mon_lease_s=settings.mon_lease_s,
-            grace_s=settings.grace_s,
-            lease_ratio=settings.lease_ratio,
-            port_min=port_min,
-            port_max=port_max,
-        )
+        text = conf_text(self.settings, self.root, fsid, mon_host)
         for number, node in enumerate(self.nodes):
             text += f"[osd.{number}]\npublic_addr = {node.address}\ncluster_addr = {node.address}\n"
             text += f"crush_location = root=default host={node.name}\n"
@@ -273,9 +274,7 @@ class CephCluster:
                 ring.write_text(f"[{entity}]\n\tkey = {key}\n", encoding="ascii")
 
     def _make_modules(self) -> None:
-        (self.root / "modules").mkdir()
-        for name in MODULES.split():
-            (self.root / "modules" / name).symlink_to(MODULE_ROOT / name)
+        make_modules(self.root)
         (self.root / MGR).mkdir()
 
     def _make_monmap(self, fsid: str, addresses: list[str], path: Path) -> None:
@@ -329,6 +328,34 @@ class CephCluster:
         if groups != {"active+clean": self.settings.groups}:
             return f"placement groups: {groups or 'none yet'}"
         return ""
+
+
+def conf_text(settings: CephSettings, root: Path, fsid: str, mon_host: str) -> str:
+    """Write a configuration whose daemons keep everything below ``root``, up to the sections of single daemons."""
+    _, port_min, port_max = settings.ports or (0, 6_800, 7_300)
+    return CONF.format(
+        fsid=fsid,
+        mon_host=mon_host,
+        root=root,
+        store=settings.store,
+        disk_bytes=settings.disk_bytes,
+        copies=settings.copies,
+        alone="true" if settings.copies == 1 else "false",
+        mon_lease_s=settings.mon_lease_s,
+        grace_s=settings.grace_s,
+        lease_ratio=settings.lease_ratio,
+        port_min=port_min,
+        port_max=port_max,
+    )
+
+
+def make_modules(root: Path) -> None:
+    """Have a manager find those modules that it insists on, and no others. Raises: OSError."""
+    (root / "modules").mkdir(exist_ok=True)
+    for name in MODULES.split():
+        link = root / "modules" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(MODULE_ROOT / name)
 
 
 SCRIPT = """

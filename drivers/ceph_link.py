@@ -141,17 +141,17 @@ class NearLink:
             with contextlib.suppress(LinkError):
                 self._call("close", cluster.shutdown, 1_000)
 
-    def command(self, target: str, words: dict[str, Any], ms_max: int) -> Any:
-        """Send a command to ``mon``, ``mgr`` or ``osd.N``; return its JSON, or else what it says."""
-        text = json.dumps({"format": "json", **words})
+    def command(self, target: str, words: dict[str, Any], ms_max: int, text_in: str = "") -> Any:
+        """Send a command (and ``text_in`` with it) to ``mon``, ``mgr`` or ``osd.N``; its JSON, or else what it says."""
+        text, given = json.dumps({"format": "json", **words}), text_in.encode()
         cluster = self._connected()
 
         def send() -> tuple[int, bytes, str]:
             if target == "mgr":
-                return cluster.mgr_command(text, b"")  # type: ignore[no-any-return] # the library has no types
+                return cluster.mgr_command(text, given)  # type: ignore[no-any-return] # the library has no types
             if target.startswith("osd."):
-                return cluster.osd_command(int(target[4:]), text, b"")  # type: ignore[no-any-return] # as above
-            return cluster.mon_command(text, b"")  # type: ignore[no-any-return] # as above
+                return cluster.osd_command(int(target[4:]), text, given)  # type: ignore[no-any-return] # as above
+            return cluster.mon_command(text, given)  # type: ignore[no-any-return] # as above
 
         code, out, said = self._call(str(words.get("prefix")), send, ms_max)
         if code:
@@ -280,9 +280,9 @@ class FarLink:
             self._changed.wait_for(lambda: self._ended, 1)
         self._child.stdout.close()
 
-    def command(self, target: str, words: dict[str, Any], ms_max: int) -> Any:
+    def command(self, target: str, words: dict[str, Any], ms_max: int, text_in: str = "") -> Any:
         """As ``NearLink.command``."""
-        return self._ask("command", ms_max, target, words, ms_max)
+        return self._ask("command", ms_max, target, words, ms_max, text_in)
 
     def latest_map(self, ms_max: int) -> None:
         self._ask("latest_map", ms_max, ms_max)

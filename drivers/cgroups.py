@@ -128,6 +128,19 @@ def find_base(node: str, run_dir: Path) -> Path | None:
     return base if (base / "cgroup.kill").exists() and os.access(base / "cgroup.procs", os.W_OK) else None
 
 
+def step_out(pid: int) -> None:
+    """Move a process out of the group of the service that started it, into that of the supervisor, if it is in one.
+
+    For what has to outlive its service. Nothing happens where services have no groups.
+    """
+    own = next((line[4:] for line in _lines(f"/proc/{pid}/cgroup") if line.startswith("0::")), "")
+    mount = next((line.split()[1] for line in _lines("/proc/self/mounts") if line.split()[2] == "cgroup2"), None)
+    path = Path(own.lstrip("/"))
+    if mount is not None and path.parent.name.startswith("moxie-"):
+        with suppress(OSError):  # not ours to write: then it ends with the service, and is started with the next one
+            (Path(mount) / path.parent.parent / "cgroup.procs").write_text(str(pid), encoding="ascii")
+
+
 def sweep(base: Path | None, mark: str) -> None:
     """Kill what an earlier supervisor left running: at our start no service of ours runs yet."""
     if base is None:

@@ -49,6 +49,7 @@ def judge(node: NodeId, machine: Machine, survey: Survey) -> Iterator[Finding]:
         remedies = {
             "credentials": "the right user and password in the inventory's password_file; after a few more attempts "
             "some BMCs lock the user",
+            "untrusted": "in the inventory, ca: the BMC's own certificate, or that of the authority that signed it",
             "silent": "the BMC's power and cable, and its address and port in the inventory",
             "unreachable": "the route to the management network, and the BMC's address in the inventory",
         }

@@ -6,7 +6,7 @@ from core.errors import InputError
 from core.ids import NodeId
 from core.records import MemberRecord
 from drivers.access import Access
-from drivers.ca import is_signed_by, read, subject_of
+from drivers.ca import is_revocable, is_signed_by, read, subject_of
 from drivers.config import Config
 from drivers.finding import Finding, error, note, ok, warning
 from drivers.rack_state import Heard, Server
@@ -38,6 +38,9 @@ def check_certificates(config: Config) -> Iterator[Finding]:
             yield warning("certificates", str(path), measured, remedy)
         else:
             yield ok("certificates", str(path), f"{measured}; SHA-256 {seen.fingerprint[:23]}…")
+    if not is_revocable(tls.cert):
+        measured = "names no list of revoked certificates: it counts until it ends, also once its node is retired"
+        yield warning("certificates", str(tls.cert), measured, "rack init … --revocation-list")
     if not is_signed_by(tls.cert, tls.ca):
         remedy = "key, certificate and authority of the same 'rack init'"
         yield error("certificates", str(tls.cert), "is not signed by the rack's authority", remedy)

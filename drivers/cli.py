@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--hand-over", action="store_true", help="give everything up cleanly, then end")
     one = add("netboot", "boot other machines from the network: DHCP, TFTP, HTTP and the join server", _netboot)
     one.add_argument("--config", type=Path, required=True, metavar="FILE", help="the node's node.toml")
+    one = add("storage", "make the rack's own storage grow: this node's disk, monitors, copies", _storage)
+    one.add_argument("--config", type=Path, required=True, metavar="FILE", help="the node's node.toml")
     one = add("join", "a machine that was booted for it becomes a node: token for certificate, over TLS", _join)
     one.add_argument("--cmdline", type=Path, metavar="FILE", help="kernel command line (default: /proc/cmdline)")
     one.add_argument("--out", type=Path, metavar="DIR", help="where the node's files go (default: /etc/moxie)")
@@ -135,6 +137,9 @@ def _init_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interface", metavar="NAME", help="where services' addresses come up (default: eth0)")
     parser.add_argument("--renew", action="store_true", help="make certificates anew that end within 90 days")
     parser.add_argument(
+        "--revocation-list", action="store_true", help="have a rack of an older version revoke certificates; run twice"
+    )
+    parser.add_argument(
         "--seed-records", action="store_true", help="write the first shared records, with --config only"
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="operator.toml, for --seed-records")
@@ -145,6 +150,7 @@ def _scan_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("subnet", nargs="*", metavar="SUBNET", help=subnets)
     parser.add_argument("--user", metavar="NAME", help="try this user instead of the inventory's credentials")
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="its password: one line, mode 0600")
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="what Redfish BMCs' certificates must be signed by")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
@@ -199,6 +205,13 @@ def _netboot(arguments: argparse.Namespace) -> int:
     return run(load_config(arguments.config))
 
 
+def _storage(arguments: argparse.Namespace) -> int:
+    from drivers.ceph_service import run
+    from drivers.config import load_config
+
+    return run(load_config(arguments.config))
+
+
 # -- what a person does ------------------------------------------------------------------------------------------------
 
 
@@ -214,23 +227,19 @@ def _init(arguments: argparse.Namespace) -> int:
     missing = [f"--{name}" for name in ("inventory", "catalog", "out") if getattr(arguments, name) is None]
     if missing:
         raise InputError([f"rack init: {' '.join(missing)} missing; needed: --inventory FILE --catalog FILE --out DIR"])
-    ceph = None
-    if arguments.ceph_conf is not None:
-        ceph = CephAccess(
-            conf=arguments.ceph_conf,
-            user=arguments.ceph_user,
-            keyring=arguments.ceph_keyring,
-            pool=arguments.ceph_pool,
-        )
     plan = Plan(
         inventory=arguments.inventory,
         catalog=arguments.catalog,
         out=arguments.out,
         first=NodeId(arguments.node) if arguments.node else NO_NODE,
-        ceph=ceph,
+        ceph=CephAccess.asked(arguments),
         settings={"address": {"interface": arguments.interface or "eth0"}},
         renew=arguments.renew,
     )
+    if arguments.revocation_list:
+        from drivers.revocable import make_revocable
+
+        return 0 if make_revocable(plan, print) else 1
     print(told(plan, prepare(plan)))
     return 0
 
@@ -285,6 +294,10 @@ def _wish(arguments: argparse.Namespace) -> int:
         from drivers.retire import finish
 
         done = finish(access, node, wait_ms, print)
+    if done and wish is Wish.RELEASE:
+        from drivers.retire import take_back
+
+        done = take_back(access, node, print)
     return 0 if done or not arguments.wait else 1
 
 

@@ -58,6 +58,17 @@ class CephTable(msgspec.Struct, frozen=True, kw_only=True):
     volume_mib: Size = 1_024
 
 
+class StorageTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[storage]``: this node has a part of the rack's own storage. No table: it has none.
+
+    ``user``, ``keyring``: what it may do there; ``disk_gib``: how large its OSD may become at most.
+    """
+
+    keyring: Path
+    user: Name = "moxie-storage"
+    disk_gib: Size = 64
+
+
 class AddressTable(msgspec.Struct, frozen=True, kw_only=True):
     """``[address]``: where the addresses of services come up."""
 
@@ -103,6 +114,7 @@ class NodeTables(msgspec.Struct, frozen=True, kw_only=True):
     tls: Tls | None = None
     zookeeper: ZooKeeperTable = ZooKeeperTable()
     ceph: CephTable | None = None
+    storage: StorageTable | None = None
     address: AddressTable = AddressTable()
     netboot: NetbootTable | None = None
     timing: dict[str, object] = {}
@@ -152,6 +164,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             networks=tuple(network.name for network in self.inventory.networks),
             taken=boot.forbidden() if boot is not None else (),
         )
+
+
+def check_tables(tables: Mapping[str, object], problems: Problems) -> None:
+    """Note what is wrong with some tables of a node file that is not written yet."""
+    begun: dict[str, object] = dict.fromkeys(("inventory", "catalog", "state_dir", "run_dir"), "-")
+    build({"node": "n1", **begun, **tables}, NodeTables, problems)
+    _timing(text_table(tables.get("timing")), problems)
 
 
 def load_config(path: Path) -> Config:
@@ -228,4 +247,6 @@ def _absolute(tables: NodeTables, base: Path) -> NodeTables:
         found["ceph"] = msgspec.structs.replace(
             tables.ceph, conf=base / tables.ceph.conf, keyring=base / ring if ring is not None else None
         )
+    if tables.storage is not None:
+        found["storage"] = msgspec.structs.replace(tables.storage, keyring=base / tables.storage.keyring)
     return msgspec.structs.replace(tables, **found)

@@ -15,7 +15,7 @@ from core.errors import InputError
 from drivers.ca import write_public
 from drivers.toml_text import toml_text
 from formats.load import Name, build, read_toml
-from formats.problems import Problems
+from formats.problems import Problems, one_of
 
 FILE = "first-server.toml"
 RUNNING = Path("/run/moxie/image")
@@ -30,7 +30,9 @@ NEEDED = {
     "images": "the folder of the image that machines boot",
 }
 """What there is no default for, in the order of asking, and how it is asked for."""
-PATHS = ("bmc_password", "catalog", "images", "image_key")
+PATHS = ("bmc_password", "bmc_ca", "catalog", "images", "image_key")
+SETTINGS = ("timing", "zookeeper", "give_up_ms", "restart_ms", "journal_mib")
+"""What of a node's file may be answered as well: the same for every node, and handed to those that join."""
 FIXED = ("node", "boot", "interface", "management")
 """What a rack that was begun keeps: addresses, certificates and records are made from it."""
 
@@ -38,7 +40,8 @@ FIXED = ("node", "boot", "interface", "management")
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """All that a first server is told; see ``drivers.first_words``. Paths are absolute; no secret is in it.
 
-    ``catalog`` None: no service but the one that boots machines.
+    ``catalog`` None: no service but the one that boots machines. ``settings``: more of ``node.toml``, as the tables
+    ``SETTINGS`` in it, the same on every node that joins.
     """
 
     node: Name
@@ -54,8 +57,10 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["dhcp", "proxy"] = "dhcp"
     bmc_driver: Literal["ipmi", "redfish"] = "ipmi"
     bmc_user: str = "admin"
+    bmc_ca: Path | None = None
     image: str = ""
     image_key: Path | None = None
+    settings: dict[str, object] = {}
 
 
 def gather(arguments: argparse.Namespace, out: Path, ask: Callable[[str], str] | None = None) -> Answers:
@@ -80,6 +85,8 @@ def gather(arguments: argparse.Namespace, out: Path, ask: Callable[[str], str] |
             problems.say(f"{flag(name)} is missing; needed: {question}")
     problems.check()
     answers = build(found, Answers, problems)
+    if answers is not None:
+        _check_settings(answers.settings, problems)
     problems.check()
     assert answers is not None
     return answers if answers.pool else msgspec.structs.replace(answers, pool=usual_pool(answers.boot))
@@ -130,6 +137,15 @@ def usual_pool(subnet: str) -> str:
     size = net.num_addresses
     first, last = size * 3 // 4, max(size - 6, size * 3 // 4)
     return f"{net.network_address + first}-{net.network_address + last}"
+
+
+def _check_settings(settings: dict[str, object], problems: Problems) -> None:
+    """Check them as if the node's file were there already."""
+    from drivers.config import check_tables  # reads catalogs and inventories; only here
+
+    for name in sorted(settings.keys() - set(SETTINGS)):
+        problems.add(f"settings.{name}", settings[name], f"no such key; allowed: {one_of(SETTINGS)}")
+    check_tables({name: value for name, value in settings.items() if name in SETTINGS}, problems)
 
 
 def _from_the_key() -> dict[str, object]:

@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 
 from core.errors import InputError
+from drivers.ca import read
 from drivers.children import PATH
 from drivers.first_answers import Answers, flag
-from drivers.init import PASSWORD_BYTES_MAX
+from drivers.given_files import PASSWORD_BYTES_MAX
 from drivers.networks import BootTable, check_boot, subnet_of
 from formats.problems import Problems, one_of
 
@@ -52,6 +53,7 @@ def look(answers: Answers, serving: bool, dmi: Path = DMI) -> Ground:
     net = _boot_net(answers, problems)
     _check_management(answers, net, problems)
     _check_password(answers.bmc_password, problems)
+    _check_ca(answers, problems)
     link = links.get(answers.interface)
     if link is None:
         problems.add("--interface", answers.interface, f"no such network card; allowed: {one_of(sorted(links))}")
@@ -66,15 +68,19 @@ def look(answers: Answers, serving: bool, dmi: Path = DMI) -> Ground:
     return ground
 
 
-def bring_up(ground: Ground, interface: str) -> bool:
+def bring_up(ground: Ground, interface: str, gateway: str = "") -> bool:
     """Give this machine its address on the boot network, if it has none there; True if it was given now.
 
+    ``gateway``: the way out, also to management networks that are routed; kept to only with the address.
     Raises: InputError if the kernel refuses.
     """
     if ground.there:
         return False
     address = f"{ground.address}/{ground.prefix}"
-    for words in (("link", "set", interface, "up"), ("addr", "add", address, "dev", interface)):
+    steps = [("link", "set", interface, "up"), ("addr", "add", address, "dev", interface)]
+    if gateway:
+        steps.append(("route", "replace", "default", "via", gateway, "dev", interface))
+    for words in steps:
         done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=IP_SECONDS_MAX, check=False)
         if done.returncode:
             raise InputError([f"ip {' '.join(words)}: {done.stderr.strip()}; needed: a card that takes {address}"])
@@ -135,6 +141,17 @@ def _check_password(path: Path, problems: Problems) -> None:
         problems.say(f"{flag('bmc_password')} {path}: others may read it (mode {mode}); needed: chmod 600 {path}")
     if not data.strip() or b"\n" in data.strip() or b"\0" in data:
         problems.say(f"{flag('bmc_password')} {path}: is not one line; needed: the BMCs' password and nothing else")
+
+
+def _check_ca(answers: Answers, problems: Problems) -> None:
+    if answers.bmc_ca is None:
+        return
+    if answers.bmc_driver != "redfish":
+        problems.say(f"{flag('bmc_ca')} is for Redfish; needed: --bmc-driver redfish, or neither")
+    try:
+        read(answers.bmc_ca)
+    except InputError as error:
+        problems.say(f"{flag('bmc_ca')} {error.problems[0]}")
 
 
 def _check_others(

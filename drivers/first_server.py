@@ -17,19 +17,27 @@ from drivers import first_ground
 from drivers.ca import write_public, write_secret
 from drivers.first_answers import Answers, from_terminal, gather, keep
 from drivers.first_ground import Ground
+from drivers.first_storage import Storage, can_be_made, make_storage
 from drivers.init import RUN_DIR, CephAccess, Plan, node_folder, operator_file, prepare
 from drivers.toml_text import toml_text
 from drivers.zookeeper_server import FIRST_SERVER
 from formats.load import read_toml
 
-NETBOOT = {
+NETBOOT: dict[str, object] = {
     "name": "netboot",
     "run": "everywhere",
     "health": {"kind": "http", "port": first_ground.HTTP_PORT, "path": "/health", "every_ms": 5_000},
     "process": {"command": ["{python}", "-m", "drivers.cli", "netboot", "--config", "{config}"]},
 }
 """The service that boots machines; a catalog that has none gets it."""
+STORAGE: dict[str, object] = {
+    "name": "storage",
+    "run": "everywhere",
+    "process": {"command": ["{python}", "-m", "drivers.cli", "storage", "--config", "{config}"]},
+}
+"""The service that makes the rack's own storage grow; a catalog gets it where the first server makes a storage."""
 NETWORK, ACCESS = "bmcs", "rack"
+BMC_CA = "bmc-ca.pem"
 MEMORY_GIB_MAX, CORES_MAX = 65_536, 4_096
 
 
@@ -63,22 +71,25 @@ def make(answers: Answers, places: Places, ceph: CephAccess | None = None, say: 
     Raises: InputError with everything that is wrong; then nothing was made, or what was made is used the next time.
     """
     from drivers.first_image import put_images, remember_words  # reads whole images; only here
-    from drivers.first_storage import make_storage
+    from drivers.first_operator import hand_over
 
     ground = first_ground.look(answers, first_ground.serves(places.run_dir))
     said = []
     say("checking the image")
     image, key = put_images(answers, places.images)
-    if first_ground.bring_up(ground, answers.interface):
+    if first_ground.bring_up(ground, answers.interface, answers.gateway):
         said.append(f"gave {answers.interface} the address {ground.address}/{ground.prefix}")
     for folder in (places.out, places.state_dir):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keep(answers, places.out)
-    inventory, catalog = _write_inputs(answers, ground, places.out)
+    growing = ceph is None and can_be_made()
+    inventory, catalog = write_inputs(answers, ground, places.out, (NETBOOT, STORAGE) if growing else (NETBOOT,))
+    own: Storage | None = None
     if ceph is None:
-        ceph, more = make_storage(places.state_dir / "ceph", answers.node, ground.address, say)
+        own, more = make_storage(places.state_dir / "ceph", answers.node, ground.address, say)
         said += more
     settings: dict[str, object] = {
+        **answers.settings,
         "address": {"interface": answers.interface},
         "netboot": {
             "interface": answers.interface,
@@ -88,13 +99,15 @@ def make(answers: Answers, places: Places, ceph: CephAccess | None = None, say: 
             "ca": places.out / "ca",
             "mode": answers.mode,
         },
+        **({"storage": {"user": own.growth.user, "keyring": own.growth.keyring}} if own is not None else {}),
     }
     plan = Plan(
         inventory=inventory,
         catalog=catalog,
         out=places.out,
         first=NodeId(answers.node),
-        ceph=ceph,
+        ceph=own.nodes if own is not None else ceph,
+        operator_ceph=own.operator if own is not None else None,
         state_dir=places.state_dir,
         run_dir=places.run_dir,
         settings=settings,
@@ -109,6 +122,8 @@ def make(answers: Answers, places: Places, ceph: CephAccess | None = None, say: 
     words = {"moxie.node": answers.node, "moxie.ip": f"{ground.address}/{ground.prefix}", "moxie.mac": ground.mac}
     if remember_words(words | ({"moxie.gw": answers.gateway} if answers.gateway else {})):
         said.append("told the boot loader of this machine its address, for every boot")
+    if hand_over(operator_file(places.out).parent):
+        said.append("put what the operator's commands need on the key: its folder moxie/operator, for another machine")
     return Made(node=NodeId(answers.node), address=ground.address, image=image, new=new, said=tuple(said))
 
 
@@ -163,16 +178,8 @@ def run(arguments: argparse.Namespace) -> int:
     out = (arguments.out or state_dir / "rack").absolute()
     answers = gather(arguments, out, from_terminal())
     places = Places(home=arguments.home.absolute(), out=out, state_dir=state_dir)
-    ceph = None
-    if arguments.ceph_conf is not None:
-        ceph = CephAccess(
-            conf=arguments.ceph_conf,
-            user=arguments.ceph_user,
-            keyring=arguments.ceph_keyring,
-            pool=arguments.ceph_pool,
-        )
     systemd = Path("/etc/systemd/system/moxie.service").exists()
-    made = make(answers, places, ceph)
+    made = make(answers, places, CephAccess.asked(arguments))
     print(told(made, places, systemd), flush=True)
     if arguments.start:
         from drivers.first_start import start
@@ -181,11 +188,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _write_inputs(answers: Answers, ground: Ground, out: Path) -> tuple[Path, Path]:
-    """Write inventory and catalog. Raises: InputError."""
+def write_inputs(
+    answers: Answers, ground: Ground, out: Path, more: tuple[dict[str, object], ...]
+) -> tuple[Path, Path]:
+    """Write inventory and catalog, to which those of ``more`` are added that it lacks. Raises: InputError."""
     password = out / "bmc-password"
     if not _holds(password, answers.bmc_password.read_bytes()):
         write_secret(password, answers.bmc_password.read_bytes())
+    if answers.bmc_ca is not None and not _holds(out / BMC_CA, answers.bmc_ca.read_bytes()):
+        write_public(out / BMC_CA, answers.bmc_ca.read_bytes())
     inventory, catalog = out / "inventory.toml", out / "catalog.toml"
     if not inventory.exists():
         head = (
@@ -195,8 +206,8 @@ def _write_inputs(answers: Answers, ground: Ground, out: Path) -> tuple[Path, Pa
     raw: dict[str, object] = {"name": "first"} if answers.catalog is None else read_toml(answers.catalog, "a catalog")
     services = raw.get("service", [])
     named = [one.get("name") for one in services if isinstance(one, dict)] if isinstance(services, list) else []
-    if "netboot" not in named and isinstance(services, list):
-        raw["service"] = [NETBOOT, *services]
+    if isinstance(services, list):
+        raw["service"] = [*(one for one in more if one["name"] not in named), *services]
     text = toml_text(raw).encode()
     if not _holds(catalog, text):
         write_public(catalog, text)
@@ -215,6 +226,7 @@ def _inventory(answers: Answers, ground: Ground, password: str) -> dict[str, obj
         "macs": [ground.mac] if ground.mac else [],
     }
     access = {"name": ACCESS, "driver": answers.bmc_driver, "user": answers.bmc_user, "password_file": password}
+    access |= {"ca": BMC_CA} if answers.bmc_ca is not None else {}
     return {
         "node": [node],
         "network": [{"name": NETWORK, "subnet": answers.management, "access": [access]}],

@@ -42,4 +42,5 @@ def start(
             continue
         for sentence in said:
             say(f"  {sentence}")
+        say("the rack runs and has its first records: it looks for machines now")
         return

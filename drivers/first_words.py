@@ -23,6 +23,7 @@ def add_first(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--bmc-driver", choices=("ipmi", "redfish"), help="how they are called (default: ipmi)")
     group.add_argument("--bmc-user", metavar="NAME", help="user of the BMCs (default: admin)")
     group.add_argument("--bmc-password", type=Path, metavar="FILE", help="their password: one line, mode 600")
+    group.add_argument("--bmc-ca", type=Path, metavar="FILE", help="what Redfish BMCs' certificates are signed by")
     group.add_argument("--images", type=Path, metavar="DIR", help="an image's folder, or a folder of such")
     group.add_argument("--image", metavar="ID", help="which one machines boot (default: the only one)")
     group.add_argument("--image-key", type=Path, metavar="FILE", help="images.pub, what images are signed with")

@@ -5,7 +5,9 @@ and ``nodes/<id>/``, which is copied to that node and is all that its supervisor
 missing and makes no key anew; copies of inventory, catalog and BMC passwords follow the originals.
 """
 
+import argparse
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import msgspec
 
 from core.errors import InputError
 from core.ids import NO_NODE, NodeId
-from drivers.ca import CERT_DAYS, OPERATOR, Authority, Pair, write_public, write_secret
+from drivers.ca import CERT_DAYS, OPERATOR, Authority, Pair, is_revocable, write_public, write_secret
+from drivers.given_files import access_passwords, authorities_of, passwords_of
 from drivers.inventory import Inventory, Machine, read_inventory
 from drivers.join import REVOKED_FILE
 from drivers.node_file import METRICS_PORT, NODE_FILE, node_text
@@ -25,7 +28,6 @@ from formats.problems import Problems, one_of
 RESERVED = (OPERATOR, "rack-ca")
 STATE_DIR = Path("/var/lib/moxie")
 RUN_DIR = Path("/run/moxie")
-PASSWORD_BYTES_MAX = 256
 
 
 class CephAccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,12 +38,27 @@ class CephAccess(msgspec.Struct, frozen=True, kw_only=True):
     keyring: Path | None = None
     pool: str = "rbd"
 
+    @classmethod
+    def asked(cls, arguments: argparse.Namespace) -> "CephAccess | None":
+        """What ``--ceph-*`` of a command line say; None without ``--ceph-conf``."""
+        if arguments.ceph_conf is None:
+            return None
+        return cls(
+            conf=arguments.ceph_conf,
+            user=arguments.ceph_user,
+            keyring=arguments.ceph_keyring,
+            pool=arguments.ceph_pool,
+        )
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to make. ``first``: the node that the rack begins on (default: the lowest number).
 
+    ``operator_ceph``: as whom the operator's commands reach the storage (default: as the nodes do).
+
     ``settings``: more of ``node.toml``, the same on every node. ``{node}`` and ``{address}`` stand for the node's own
-    in ``state_dir``, ``run_dir`` and in every text of ``settings``. ``renew``: make certificates anew that end soon.
+    in ``state_dir``, ``run_dir`` and in every text of ``settings``. ``renew``: make certificates anew that end soon;
+    ``revocable``: those that cannot be revoked, because an older version made them.
     """
 
     inventory: Path
@@ -49,10 +66,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     out: Path
     first: NodeId = NO_NODE
     ceph: CephAccess | None = None
+    operator_ceph: CephAccess | None = None
     state_dir: Path = STATE_DIR
     run_dir: Path = RUN_DIR
     settings: dict[str, object] = {}
     renew: bool = False
+    revocable: bool = False
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,12 +85,16 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Inputs(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of a plan, read and checked. ``accesses``: passwords by management network and name of the access."""
+    """The files of a plan, read and checked. ``accesses``: passwords by management network and name of the access.
+
+    ``authorities``: what the certificates of Redfish BMCs are checked with, by the files that the inventory names.
+    """
 
     inventory: Inventory
     catalog: Catalog
     passwords: dict[NodeId, bytes]
     accesses: dict[tuple[str, str], bytes]
+    authorities: dict[Path, bytes]
     first: NodeId
 
     @property
@@ -98,7 +121,7 @@ def prepare(plan: Plan) -> Made:
     for node, machine in inputs.machines.items():
         pair = Pair.of(node_folder(plan.out, node) / "tls", "node")
         names = (machine.address, node, "localhost", "127.0.0.1")
-        if plan.renew and pair.cert.exists() and authority.renew(pair, node, names):
+        if pair.cert.exists() and _again(plan, authority, pair, node, names):
             renewed.append(node)
         authority.issue(pair, node, names)
         if _node_files(plan, inputs, machine):
@@ -112,6 +135,13 @@ def prepare(plan: Plan) -> Made:
         renewed=tuple(renewed),
         authority_is_new=authority_is_new,
     )
+
+
+def _again(plan: Plan, authority: Authority, pair: Pair, name: str, names: Sequence[str] = ()) -> bool:
+    """Make a certificate anew if the plan asks for that; whether it was made."""
+    if plan.revocable and not is_revocable(pair.cert):
+        return authority.issue(pair, name, names, again=True)
+    return plan.renew and authority.renew(pair, name, names)
 
 
 def node_folder(out: Path, node: NodeId) -> Path:
@@ -145,12 +175,20 @@ def _inputs(plan: Plan) -> _Inputs:
         problems.add("--node", first, f"no such node; allowed: {one_of(machines)}", machines)
     _check_machines(plan, machines, problems)
     if catalog is not None and machines:
-        _check_catalog(plan, catalog, machines, problems)
-    passwords, accesses = _passwords(machines, problems), _access_passwords(inventory, problems)
+        _check_catalog(plan, catalog, inventory, problems)
+    passwords, accesses = passwords_of(machines, problems), access_passwords(inventory, problems)
+    authorities = authorities_of(inventory, problems)
     first = _begun_on(plan, first, problems)
     problems.check()
     assert catalog is not None
-    return _Inputs(inventory=inventory, catalog=catalog, passwords=passwords, accesses=accesses, first=first)
+    return _Inputs(
+        inventory=inventory,
+        catalog=catalog,
+        passwords=passwords,
+        accesses=accesses,
+        authorities=authorities,
+        first=first,
+    )
 
 
 def _check_machines(plan: Plan, machines: dict[NodeId, Machine], problems: Problems) -> None:
@@ -162,9 +200,10 @@ def _check_machines(plan: Plan, machines: dict[NodeId, Machine], problems: Probl
             problems.add("--state-dir", text, "allowed: a path of one line")
 
 
-def _check_catalog(plan: Plan, catalog: Catalog, machines: dict[NodeId, Machine], problems: Problems) -> None:
-    about = Problems(str(plan.catalog))
-    check_fit(catalog, tuple(machine.spec for machine in machines.values()), about)
+def _check_catalog(plan: Plan, catalog: Catalog, inventory: Inventory, problems: Problems) -> None:
+    about, machines = Problems(str(plan.catalog)), inventory.machines
+    specs = tuple(machine.spec for machine in machines.values())
+    check_fit(catalog, specs, about, more=bool(inventory.networks))
     taken = {machine.address: node for node, machine in machines.items()}
     for index, spec in enumerate(catalog.specs):
         if spec.address in taken:
@@ -173,40 +212,6 @@ def _check_catalog(plan: Plan, catalog: Catalog, machines: dict[NodeId, Machine]
     if volumes and plan.ceph is None:
         about.say(f"services keep volumes ({one_of(volumes)}); needed: --ceph-conf FILE, or a catalog without volumes")
     problems.found += about.found
-
-
-def _passwords(machines: dict[NodeId, Machine], problems: Problems) -> dict[NodeId, bytes]:
-    """The BMC passwords by node; each is one line of text."""
-    found: dict[NodeId, bytes] = {}
-    for node, machine in machines.items():
-        path = machine.bmc.password_file
-        if machine.bmc.driver == "none" or path is None:
-            continue
-        found[node] = _one_line(path, f"the BMC of {node}", problems)
-    return found
-
-
-def _access_passwords(inventory: Inventory, problems: Problems) -> dict[tuple[str, str], bytes]:
-    """The passwords that the BMCs of the management networks are tried with."""
-    return {
-        (network.name, access.name): _one_line(access.password_file, f"the BMCs of {network.name}", problems)
-        for network in inventory.networks
-        for access in network.access
-    }
-
-
-def _one_line(path: Path, of: str, problems: Problems) -> bytes:
-    """Read a password: one line of text; what is wrong with it is noted."""
-    try:
-        data = path.read_bytes() if path.stat().st_size <= PASSWORD_BYTES_MAX else b"\n\n"
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        problems.say(f"{path}: cannot be read ({str(reason).lower()}); needed: the password of {of}")
-        return b""
-    line = data.strip()
-    if not line or b"\n" in line or b"\0" in line:
-        problems.say(f"{path}: is not one line; needed: the password of {of} and nothing else")
-    return line + b"\n"
 
 
 def _begun_on(plan: Plan, first: NodeId, problems: Problems) -> NodeId:
@@ -236,7 +241,7 @@ def _node_files(plan: Plan, inputs: _Inputs, machine: Machine) -> bool:
     file = folder / NODE_FILE
     if file.exists():
         return False
-    write_public(file, node_text(machine, plan.state_dir, plan.run_dir, {**_ceph(plan), **plan.settings}))
+    write_public(file, node_text(machine, plan.state_dir, plan.run_dir, {**_ceph(plan.ceph), **plan.settings}))
     return True
 
 
@@ -244,7 +249,7 @@ def _operator_files(plan: Plan, inputs: _Inputs, authority: Authority) -> bool:
     """Write the operator's folder; True if its certificate was renewed."""
     file = operator_file(plan.out)
     pair = Pair.of(file.parent / "tls", OPERATOR)
-    renewed = plan.renew and pair.cert.exists() and authority.renew(pair, OPERATOR)
+    renewed = pair.cert.exists() and _again(plan, authority, pair, OPERATOR)
     authority.issue(pair, OPERATOR)
     _shared_files(plan, inputs, file.parent)
     if not file.exists():
@@ -253,7 +258,7 @@ def _operator_files(plan: Plan, inputs: _Inputs, authority: Authority) -> bool:
             "inventory": "inventory.toml",
             "catalog": "catalog.toml",
             "tls": {"ca": "tls/ca.pem", "cert": f"tls/{OPERATOR}.pem", "key": f"tls/{OPERATOR}.key"},
-            **_ceph(plan),
+            **_ceph(plan.operator_ceph or plan.ceph),
             **{name: table for name, table in plan.settings.items() if name in known},
             "metrics_port": _metrics_port(plan),
         }
@@ -274,6 +279,9 @@ def _shared_files(plan: Plan, inputs: _Inputs, folder: Path) -> None:
             table["bmc"]["password_file"] = f"bmc/{node}"
         else:
             table["bmc"].pop("password_file")
+        if machine.bmc.ca is not None:
+            table["bmc"]["ca"] = f"bmc/{node}.pem"
+            _follow(folder / "bmc" / f"{node}.pem", inputs.authorities[machine.bmc.ca])
         tables.append(table)
     head = f"# Written by 'rack init' from {plan.inventory.name}; change that one and run it again.\n"
     file: dict[str, object] = {"node": tables, "network": _network_files(inputs, folder)}
@@ -291,6 +299,9 @@ def _network_files(inputs: _Inputs, folder: Path) -> list[dict[str, Any]]:
             file = f"bmc/{network.name}/{access.name}"
             _follow(folder / file, inputs.accesses[network.name, access.name], secret=True)
             shown["password_file"] = file
+            if access.ca is not None:
+                shown["ca"] = f"{file}.pem"
+                _follow(folder / shown["ca"], inputs.authorities[access.ca])
         tables.append(table)
     return tables
 
@@ -307,12 +318,12 @@ def _metrics_port(plan: Plan) -> int:
     return int(port) if port.isdigit() else METRICS_PORT
 
 
-def _ceph(plan: Plan) -> dict[str, object]:
-    if plan.ceph is None:
+def _ceph(access: CephAccess | None) -> dict[str, object]:
+    if access is None:
         return {}
-    conf, ring = plan.ceph.conf.absolute(), plan.ceph.keyring
+    conf, ring = access.conf.absolute(), access.keyring
     keyring = ring.absolute() if ring is not None else None
-    return {"ceph": {"conf": conf, "user": plan.ceph.user, "keyring": keyring, "pool": plan.ceph.pool}}
+    return {"ceph": {"conf": conf, "user": access.user, "keyring": keyring, "pool": access.pool}}
 
 
 def _once(path: Path, data: bytes) -> None:

@@ -29,6 +29,8 @@ OPS_MAX = 10_000
 
 STEP_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 OP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+REVOCABLE = "Moxie-Revocable"
+"""A header beside the view: whether the certificate that this agent shows can be revoked."""
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 JSON = "application/json"
 
@@ -154,11 +156,11 @@ class _Views:
 class MetricsServer:
     """Answers at ``address`` ("ADDRESS:PORT", or "[ADDRESS]:PORT") until closed; ``port`` is the one in use."""
 
-    def __init__(self, metrics: Metrics, address: str) -> None:
-        """Raises: InputError if the address is none, or cannot be listened at."""
+    def __init__(self, metrics: Metrics, address: str, revocable: Callable[[], bool] = lambda: False) -> None:
+        """``revocable``: see ``REVOCABLE``. Raises: InputError if the address is none, or cannot be listened at."""
         host, port = split(address)
         try:
-            self._server = _Server((host, port), metrics)
+            self._server = _Server((host, port), metrics, revocable)
         except OSError as error:
             why = f'metrics "{address}": {error.strerror or error}; another ADDRESS:PORT of this node, or "" for none'
             raise InputError([why]) from error
@@ -192,9 +194,10 @@ class _Server(http.server.HTTPServer):
 
     request_queue_size = QUEUE_MAX
 
-    def __init__(self, address: tuple[str, int], metrics: Metrics) -> None:
+    def __init__(self, address: tuple[str, int], metrics: Metrics, revocable: Callable[[], bool]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.metrics = metrics
+        self.revocable = revocable
         super().__init__(address, _Answer)
 
     def server_bind(self) -> None:
@@ -227,6 +230,7 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header(REVOCABLE, "yes" if self.server.revocable() else "no")
         self.end_headers()
         self.wfile.write(body)
 

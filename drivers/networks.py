@@ -19,6 +19,8 @@ ADDRESSES_MAX = 4_096
 """Addresses of one management network: a look at them takes about six seconds at the usual rate."""
 NUMBER_MAX = 255
 """Source: ZooKeeper's server ids."""
+IPV4_MAPPED_BITS = 96
+"""Source: RFC 4291, 2.5.5.2."""
 IPMI_PORT, REDFISH_PORT = 623, 443
 INVENTORY = "inventory"
 """Instead of the name of an access: those of ``[node.bmc]``."""
@@ -47,12 +49,14 @@ class AccessTable(msgspec.Struct, frozen=True, kw_only=True):
 class NetworkTable(msgspec.Struct, frozen=True, kw_only=True):
     """``[[network]]``: a management network. What is found in it stands in ``rack`` and is fed by ``power_domain``.
 
+    ``addresses``: only these of it are asked, so that it may be as large as an IPv6 /64, which nobody can look through.
     ``access``: what its BMCs may be tried with, in this order; none: they are listed and never touched.
     ``packets_per_s_max``: how fast it is looked through.
     """
 
     name: Name
     subnet: str
+    addresses: tuple[str, ...] = ()
     rack: Name = "r1"
     power_domain: Name = "p1"
     access: tuple[AccessTable, ...] = ()
@@ -62,6 +66,17 @@ class NetworkTable(msgspec.Struct, frozen=True, kw_only=True):
     def net(self) -> Subnet:
         """Its addresses."""
         return ipaddress.ip_network(self.subnet)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses that are asked, as they answer."""
+        found = map(ipaddress.ip_address, self.addresses) if self.addresses else self.net.hosts()
+        return tuple(map(str, dict.fromkeys(found)))
+
+    def within(self, net: Subnet) -> "NetworkTable":
+        """The part of it that is in a subnet."""
+        asked = tuple(one for one in self.addresses if ipaddress.ip_address(one) in net)
+        return msgspec.structs.replace(self, subnet=str(net), addresses=asked)
 
     def has(self, address: str) -> bool:
         """Whether an address is one of its own."""
@@ -122,8 +137,9 @@ def check_networks(networks: Iterable[NetworkTable], problems: Problems) -> None
         if network.name in names:
             problems.add(f"{key}.name", network.name, "this name is used twice")
         names.add(network.name)
-        net = subnet_of(network.subnet, f"{key}.subnet", problems)
+        net = subnet_of(network.subnet, f"{key}.subnet", problems, listed=bool(network.addresses))
         if net is not None:
+            _check_addresses(network, net, key, problems)
             for other, taken in before:
                 if net.version == taken.version and net.overlaps(taken):
                     problems.add(f"{key}.subnet", network.subnet, f"overlaps {other}.subnet, {taken}")
@@ -139,8 +155,23 @@ def check_networks(networks: Iterable[NetworkTable], problems: Problems) -> None
             accesses.add(access.name)
 
 
-def subnet_of(text: str, key: str, problems: Problems) -> Subnet | None:
-    """Read a management subnet; None, with the problem noted, if it is none that may be looked through."""
+def _check_addresses(network: NetworkTable, net: Subnet, key: str, problems: Problems) -> None:
+    if len(network.addresses) > ADDRESSES_MAX:
+        problems.add(f"{key}.addresses", len(network.addresses), f"allowed: {ADDRESSES_MAX} at most")
+    for index, text in enumerate(network.addresses):
+        try:
+            inside = ipaddress.ip_address(text) in net
+        except ValueError:
+            inside = False
+        if not inside:
+            problems.add(f"{key}.addresses[{index}]", text, f"allowed: an address of {net}")
+
+
+def subnet_of(text: str, key: str, problems: Problems, *, listed: bool = False) -> Subnet | None:
+    """Read a management subnet; None, with the problem noted, if it is none that may be looked through.
+
+    ``listed``: only single addresses of it are asked, so that its size does not matter.
+    """
     try:
         net = ipaddress.ip_network(text.strip())
     except ValueError:
@@ -151,11 +182,24 @@ def subnet_of(text: str, key: str, problems: Problems) -> Subnet | None:
         hint = f'; did you mean "{meant}"?' if meant else ""
         problems.add(key, text, f'allowed: a subnet such as "10.97.0.0/24"{hint}')
         return None
-    if net.num_addresses > ADDRESSES_MAX:
+    if net.num_addresses > ADDRESSES_MAX and not listed:
         longest = net.max_prefixlen - (ADDRESSES_MAX.bit_length() - 1)
         count = net.num_addresses if net.num_addresses < 1 << 40 else f"2^{net.num_addresses.bit_length() - 1}"
-        problems.add(key, text, f"has {count} addresses; allowed: {ADDRESSES_MAX} at most, /{longest} or smaller")
+        single = (
+            "; or its BMCs one by one: addresses in [[network]], single ones for rack scan" if net.version == 6 else ""
+        )
+        problems.add(
+            key, text, f"has {count} addresses; allowed: {ADDRESSES_MAX} at most, /{longest} or smaller{single}"
+        )
         return None
+    if isinstance(net, ipaddress.IPv6Network):
+        if net.is_link_local or "%" in text:
+            problems.add(key, text, "is good on one link only; allowed: addresses that every node can reach")
+            return None
+        if net.network_address.ipv4_mapped is not None and net.prefixlen >= IPV4_MAPPED_BITS:
+            meant = f"{net.network_address.ipv4_mapped}/{net.prefixlen - IPV4_MAPPED_BITS}"
+            problems.add(key, text, f'is IPv4 in disguise; did you mean "{meant}"?')
+            return None
     if net.is_multicast or net.is_unspecified:
         problems.add(key, text, "no machine has such an address")
         return None

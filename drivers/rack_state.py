@@ -36,10 +36,14 @@ R = TypeVar("R")
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """What one agent answered. ``ahead_ms``: its node's time of day less ours; ``error``: why there is no view."""
+    """What one agent answered. ``ahead_ms``: its node's time of day less ours; ``error``: why there is no view.
+
+    ``revocable``: it says that the certificate it shows can be revoked.
+    """
 
     view: NodeView | None = None
     ahead_ms: int | None = None
+    revocable: bool = False
     error: str = ""
 
 
@@ -56,6 +60,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 class RackState(msgspec.Struct, frozen=True, kw_only=True):
     """One look at a rack: ``at`` as a time of day, everything else by node or by path.
 
+    ``storage``: how the rack's own storage is, a sentence each.
     ``problems``: machines that were found and cannot be taken for what their records say, one sentence each.
     """
 
@@ -66,6 +71,7 @@ class RackState(msgspec.Struct, frozen=True, kw_only=True):
     agents: Mapping[NodeId, Heard]
     servers: Mapping[NodeId, Server]
     problems: tuple[str, ...] = ()
+    storage: tuple[str, ...] = ()
 
     def record(self, path: str, kind: type[R]) -> R | None:
         """The record at a path if it is there and of that kind."""

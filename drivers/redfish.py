@@ -10,6 +10,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -80,6 +81,9 @@ class _Web:
         if body is not None:
             data, headers = msgspec.json.encode(body), headers | {"Content-Type": "application/json"}
         self._http.timeout = self._limit.left_ms / 1_000
+        if self._http.sock is None:
+            with _translated(f"{method} {path}", greeting=True):
+                self._http.connect()
         if self._http.sock is not None:
             self._http.sock.settimeout(max(self._limit.left_ms, 1) / 1_000)
         with _translated(f"{method} {path}"):
@@ -210,25 +214,38 @@ def _connected(table: BmcTable, limit: Limit) -> Iterator[_Web]:
 
 def _trust(table: BmcTable) -> ssl.SSLContext:
     """Decide what a BMC's certificate must be: signed by ``ca``, whatever name it has; BMCs know none that matters."""
+    if table.ca is not None:
+        return trusted_by(table.ca)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    if table.ca is not None:
-        try:
-            context.load_verify_locations(table.ca)
-        except (OSError, ssl.SSLError) as error:
-            raise BmcFailure("credentials", f"ca {table.ca}: {error}") from error
-        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def trusted_by(ca: Path) -> ssl.SSLContext:
+    """Trust whoever shows a certificate that one of this file signed, or that is one of it. Raises: BmcFailure."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    try:
+        context.load_verify_locations(ca)
+    except OSError as error:  # also ssl.SSLError
+        reason = "holds no certificate" if isinstance(error, ssl.SSLError) else (error.strerror or str(error)).lower()
+        raise BmcFailure("untrusted", f"ca {ca}: {reason}; needed: a PEM file with certificates") from error
     return context
 
 
 @contextmanager
-def _translated(doing: str) -> Iterator[None]:
-    """Turn what the network and TLS raise into a BmcFailure."""
+def _translated(doing: str, *, greeting: bool = False) -> Iterator[None]:
+    """Turn what the network and TLS raise into a BmcFailure. ``greeting``: nothing but the handshake is under way."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
-        raise BmcFailure("credentials", f"its certificate is not what ca allows: {error.verify_message}") from error
+        raise BmcFailure("untrusted", f"its certificate is not what ca allows: {error.verify_message}") from error
+    except ssl.SSLError as error:
+        reason = (error.reason or type(error).__name__).lower().replace("_", " ")
+        if greeting:
+            raise BmcFailure("untrusted", f"speaks no TLS that can be relied on ({reason})") from error
+        raise BmcFailure("silent", f"{reason}: {doing}") from error
     except TimeoutError as error:
         raise BmcFailure("silent", f"no answer within the limit: {doing}") from error
     except ConnectionRefusedError as error:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from drivers.ceph_parts import PROGRAMS
 from drivers.config import Config
 
 
@@ -58,6 +59,11 @@ def with_networks(config: Config) -> bool:
     return bool(config.inventory.networks)
 
 
+def with_storage(config: Config) -> bool:
+    """Whether this node has a part of the rack's own storage."""
+    return config.tables.storage is not None
+
+
 def with_netboot(config: Config) -> bool:
     """Whether this node boots other machines."""
     return config.tables.netboot is not None
@@ -81,6 +87,16 @@ DRIVERS: tuple[Driver, ...] = (
         with_networks,
     ),
     Driver("ceph", "storage", "Ceph RBD", (), QSD, QSD_DEBIAN, "ceph.md", with_volumes),
+    Driver(
+        "ceph_service",
+        "storage",
+        "Ceph monitors, managers, OSDs",
+        (),
+        PROGRAMS,
+        ("ceph-mon", "ceph-mgr", "ceph-osd", "ceph-base"),
+        "storage-growth.md",
+        with_storage,
+    ),
     Driver("process", "workload", "child processes", (), (), (), "process.md", runs("process")),
     Driver("systemd", "workload", "systemd units", ("dbus_fast",), (), ("systemd",), "systemd.md", runs("systemd")),
     Driver("address", "address", "netlink, ARP", ("pyroute2",), (), (), "address.md", with_addresses),

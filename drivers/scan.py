@@ -95,7 +95,7 @@ class Scans:
 
     def looks(self, network: NetworkTable) -> int:
         """How many looks it takes to get through all of a network."""
-        count = network.net.num_addresses
+        count = len(network.addresses) or network.net.num_addresses
         return 1 if count <= WINDOW else -(-count // (WINDOW - len(self._first(network))))
 
     def look(self, network: NetworkTable, until_ms: int, *, afresh: bool = False) -> tuple[Sighting, ...]:
@@ -142,7 +142,9 @@ class Scans:
 
     def _window(self, network: NetworkTable) -> tuple[str, ...]:
         """The addresses of this look: of a large network who is known, and the next part of the others."""
-        hosts = tuple(map(str, network.net.hosts()))
+        hosts = network.hosts
+        if network.addresses:
+            hosts = tuple(dict.fromkeys((*hosts, *self._first(network))))
         if len(hosts) <= WINDOW:
             return hosts
         first, turn = self._first(network), self._turns.get(network.name, 0) % len(hosts)
@@ -256,6 +258,8 @@ def _problem(network: NetworkTable, place: _Place, login: Login | None) -> str:
         return f"sends two identities, {place.answered.guid} and {place.answered.other_guid}"
     if login is None or login.access:
         return ""
+    if login.untrusted:
+        return f"is not trusted, so it was sent no password: {login.untrusted}"
     if login.refused:
         return f"{REFUSES} every credential given for it ({', '.join(login.refused)}); {ONCE}"
     if login.broken:

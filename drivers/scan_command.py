@@ -20,6 +20,7 @@ from drivers.clock import now_ms, wall_text
 from drivers.inventory import BmcTable, Inventory
 from drivers.networks import AccessTable, NetworkTable, subnet_of
 from drivers.power import open_table
+from drivers.redfish import trusted_by
 from drivers.roster import Roster
 from drivers.scan import WINDOW_MS, Scans, Sighting, in_order
 from drivers.status_text import columns
@@ -69,7 +70,7 @@ def to_json(looked: Iterable[Looked]) -> str:
             {
                 "name": look.network.name,
                 "subnet": look.network.subnet,
-                "addresses": look.network.net.num_addresses,
+                "addresses": len(look.network.addresses) or look.network.net.num_addresses,
                 "took_ms": look.ms,
                 "found": [_plain(look, one) for one in look.sightings],
             }
@@ -85,7 +86,8 @@ def to_text(looked: Sequence[Looked], paint: Paint) -> str:
     for look in looked:
         count, net = len(look.sightings), look.network.net
         usable = sum(not one.problem and bool(one.access) for one in look.sightings)
-        said = f"{net}: {count or 'no'} BMC{'' if count == 1 else 's'} of {net.num_addresses} addresses"
+        asked = len(look.network.addresses) or net.num_addresses
+        said = f"{net}: {count or 'no'} BMC{'' if count == 1 else 's'} of {asked} address{'' if asked == 1 else 'es'}"
         tried = f", {usable} can be used" if look.network.access else ", no credentials are given: none was tried"
         said += tried if count else " answered"
         parts.append(f"{paint.strong(said)}  {paint.dim(f'{look.ms / 1_000:.1f} s')}\n")
@@ -93,7 +95,17 @@ def to_text(looked: Sequence[Looked], paint: Paint) -> str:
         head = ("ADDRESS", "SPEAKS", "GUID", "KNOWN AS", "CREDENTIALS", "POWER")
         parts += [line + "\n" for line in columns(head, rows, paint)]
         parts += [paint.bad(line) + "\n" for line in _problems(look)]
+        if _unverified(look):
+            parts.append(
+                paint.dim("  certificates of Redfish BMCs were not checked; needed for that: ca, or --ca FILE") + "\n"
+            )
     return "".join(parts)
+
+
+def _unverified(look: Looked) -> bool:
+    """Whether a password was sent to whoever answered, over TLS that nobody vouched for."""
+    lax = {one.name for one in look.network.access if one.driver == "redfish" and one.tls and one.ca is None}
+    return any(one.access in lax for one in look.sightings)
 
 
 def _problems(look: Looked) -> list[str]:
@@ -184,7 +196,7 @@ def _networks(arguments: Namespace, inventory: Inventory, file: str) -> list[Net
             problems.add("SUBNET", text, f"is in no [[network]] of {file}; allowed: part of {known}, {remedy}")
             continue
         network = within or NetworkTable(name="given", subnet=str(net))
-        found.append(msgspec.structs.replace(network, subnet=str(net), access=given or network.access))
+        found.append(msgspec.structs.replace(network.within(net), access=given or network.access))
     if not arguments.subnet:
         found = [msgspec.structs.replace(one, access=given or one.access) for one in inventory.networks]
         if not found:
@@ -197,17 +209,21 @@ def _given(arguments: Namespace, problems: Problems) -> tuple[AccessTable, ...]:
     """The credentials of the command line, for either protocol."""
     user, file = arguments.user, arguments.password_file
     if user is None and file is None:
+        if arguments.ca is not None:
+            problems.say("--ca belongs to --user and --password-file; the inventory's accesses have a ca of their own")
         return ()
     if user is None or file is None:
         problems.say("--user and --password-file belong together; needed: both, or none for those of the inventory")
         return ()
     try:
         password_of(BmcTable(password_file=file))
+        if arguments.ca is not None:
+            trusted_by(arguments.ca)
     except BmcFailure as failure:
         problems.say(failure.detail)
     return (
         AccessTable(name="ipmi", driver="ipmi", user=user, password_file=file),
-        AccessTable(name="redfish", driver="redfish", user=user, password_file=file),
+        AccessTable(name="redfish", driver="redfish", user=user, password_file=file, ca=arguments.ca),
     )
 
 

@@ -20,7 +20,10 @@ REMEMBERED_MAX = 10_000
 
 
 class Login(msgspec.Struct):
-    """What came of logging in at one BMC. ``refused``: names of credentials; ``broken``: what is wrong with ours."""
+    """What came of logging in at one BMC.
+
+    ``refused``: names of credentials; ``broken``: what is wrong with ours; ``untrusted``: why no password was sent.
+    """
 
     access: str = ""
     table: BmcTable | None = None
@@ -28,6 +31,7 @@ class Login(msgspec.Struct):
     on: bool | None = None
     refused: list[str] = []
     broken: str = ""
+    untrusted: str = ""
     silent: str = ""
     over: bool = False
 
@@ -109,6 +113,8 @@ class Logins:
                 if failure.kind == "credentials":
                     self._refuse(key)
                     login.refused.append(name)
+                elif failure.kind == "untrusted":
+                    login.untrusted = failure.detail
                 else:
                     login.silent = failure.detail
             return

@@ -13,6 +13,7 @@ from drivers.clock import wall_text
 from drivers.rack_state import Heard, RackState, Server
 from drivers.servers import servers
 from drivers.status_machines import machines_plain
+from drivers.status_storage import with_storage
 from drivers.views import view_in, views
 from drivers.zookeeper_operator import Operator, Unreachable
 
@@ -34,7 +35,7 @@ def look(access: Access) -> RackState:
     problems = access.learn(records)
     if len(access.config.machines) != known:
         answers = servers(access.config)
-    return state_of(access, records, answers, heard(access), problems)
+    return with_storage(access.config, state_of(access, records, answers, heard(access), problems))
 
 
 def state_of(
@@ -100,6 +101,7 @@ def to_json(rack: RackState) -> str:
         "slots": {domain: record.slots for domain, record in rack.domains.items()},
         "brake": [node for node, view in sorted(rack.views.items()) if view.brake],
         **machines_plain(rack),
+        "storage": rack.storage,
         "pending": rack.pending(),
         "not_reached": rack.not_reached(),
     }

@@ -11,7 +11,6 @@ from formats.paint import Paint, harmless
 
 CONSOLE_LINES_MAX = 12
 CONSOLE_WIDTH = 110
-REFUSALS_MAX = 20
 
 Row = Sequence[str]
 
@@ -64,13 +63,6 @@ def quarantine_lines(rack: RackState, paint: Paint) -> list[str]:
         tail = _last_lines(life)
         lines += [paint.dim(f"    │ {line}") for line in tail]
     return [paint.dim("QUARANTINED"), *lines] if lines else []
-
-
-def refusals(rack: RackState) -> tuple[str, ...]:
-    """Who was refused a boot or a certificate lately, one sentence each."""
-    said = [f"by {node}: {one}" for node, view in sorted(rack.views.items()) for one in view.refusals]
-    more = len(said) - REFUSALS_MAX
-    return (*said[-REFUSALS_MAX:], *([f"and {more} before"] if more > 0 else []))
 
 
 def _last_lines(life: NodeRecord) -> Iterator[str]:

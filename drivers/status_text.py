@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from core.ids import NodeId
 from core.records import Instance, Lifecycle, MemberRecord
 from core.specs import ServiceSpec
+from drivers import refusals
 from drivers.rack_state import RackState
-from drivers.status_machines import machine_rows, quarantine_lines, refusals, upgrade_lines
+from drivers.status_machines import machine_rows, quarantine_lines, upgrade_lines
 from formats.paint import Paint, harmless
 
 NODES_MAX = 60
@@ -28,10 +29,11 @@ def status_text(rack: RackState, paint: Paint) -> str:
         columns(("SINGLETON", "HOLDER", "EPOCH", "STATE", "FOR", "REMARKS"), _singleton_rows(rack, paint), paint),
         columns(("COPIES", "RUNNING", "ON"), _copy_rows(rack, paint), paint),
         columns(("POWER", "IN FLIGHT"), _power_rows(rack, paint), paint),
+        _listed("storage", rack.storage, paint.plain, paint),
         _listed("fences", _fences(rack), paint.bad, paint),
         quarantine_lines(rack, paint),
         _listed("not as the inventory says", rack.problems, paint.bad, paint),
-        _listed("refused", refusals(rack), paint.bad, paint),
+        columns(refusals.HEAD, refusals.rows(rack.views, rack.at), paint),
         _listed("pending", rack.pending(), paint.plain, paint),
         _listed("not reached", rack.not_reached(), paint.bad, paint),
     ]

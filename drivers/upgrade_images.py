@@ -3,10 +3,11 @@
 import hashlib
 import http.client
 import shutil
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
 from core.errors import InputError
@@ -17,6 +18,8 @@ from drivers.image.manifest import MANIFEST, SIGNATURE, image_id, read_manifest,
 ASKED_MAX = 64
 """Of a larger rack the first so many nodes are asked."""
 ASK_S = 3.0
+BUSY, BUSY_S, BUSY_S_MAX = 503, 0.5, 60.0
+"""A server that was just given an image checks it first, and says so; it is asked again, and for so long."""
 THREADS = 16
 _BYTES_MAX = 1 << 20
 _DIGITS = frozenset("0123456789abcdef")
@@ -80,7 +83,7 @@ def servers_with(access: Access, image: ImageId) -> tuple[NodeId, ...]:
     port = table.http_port if table is not None else 8080
     nodes = list(access.config.machines.items())[:ASKED_MAX]
     with ThreadPoolExecutor(THREADS) as threads:
-        asked = [(node, threads.submit(_ask, endpoint(machine.address, port), image)) for node, machine in nodes]
+        asked = [(node, threads.submit(lacks, endpoint(machine.address, port), image)) for node, machine in nodes]
         answers = [(node, answer.result()) for node, answer in asked]
     having = tuple(node for node, said in answers if not said)
     if not having:
@@ -97,11 +100,28 @@ def _nobody(image: ImageId, answers: Sequence[tuple[NodeId, str]]) -> str:
     return f"no boot server of this rack has image {image} ({told or 'nobody to ask'}); {remedy}"
 
 
+def lacks(server: str, image: ImageId) -> str:
+    """Why a server (``HOST:PORT``) is no help with an image; empty if it has it.
+
+    One that still looks is waited for.
+    """
+    until_s = time.monotonic() + BUSY_S_MAX
+    while True:
+        try:
+            return _ask(server, image)
+        except HTTPError as error:
+            if error.code != BUSY or time.monotonic() > until_s:
+                return error.reason.lower()
+        time.sleep(BUSY_S)
+
+
 def _ask(server: str, image: ImageId) -> str:
-    """Why a server is no help; empty if it has the image."""
+    """Why a server is no help now. Raises: HTTPError if it says that it is none."""
     try:
         with build_opener(ProxyHandler({})).open(f"http://{server}/images/{image}/{MANIFEST}", timeout=ASK_S) as answer:
             content = answer.read(_BYTES_MAX)
+    except HTTPError:
+        raise
     except URLError as error:
         reason = getattr(error, "reason", error)
         return str(getattr(reason, "strerror", None) or reason or error).lower()

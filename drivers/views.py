@@ -11,6 +11,7 @@ import msgspec
 from core.ids import NodeId
 from core.view import NodeView
 from drivers.clock import wall_ms
+from drivers.metrics import REVOCABLE
 from drivers.rack_state import Heard
 
 ANSWER_S = 2.0
@@ -40,7 +41,8 @@ def view_at(address: str) -> Heard:
         ahead = _ahead(answer.getheader("Date", ""), asked, wall_ms())
         if answer.status != http.client.OK:
             return Heard(error=f"it answers {answer.status} {answer.reason} ({address})", ahead_ms=ahead)
-        return Heard(view=_decoder.decode(body), ahead_ms=ahead)
+        revocable = answer.getheader(REVOCABLE) == "yes"
+        return Heard(view=_decoder.decode(body), ahead_ms=ahead, revocable=revocable)
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
         return Heard(error=f"{spoken(error)} ({address})")
     finally:

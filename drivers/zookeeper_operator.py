@@ -10,7 +10,7 @@ from drivers.config import Config
 from drivers.zookeeper import Brief
 from drivers.zookeeper_codec import DENIED, EXISTS, OK, decode, encode, ensemble, failed_write, failure
 from drivers.zookeeper_mirrors import Seen
-from drivers.zookeeper_tree import ROOT, SESSIONS, Grants, containers, grants
+from drivers.zookeeper_tree import REVOKED, ROOT, SESSIONS, Grants, containers, grants
 
 ANSWER_MS_MAX = 4_000
 DEPTH_MAX = 4
@@ -85,6 +85,17 @@ class Operator:
     def create(self, path: str, record: AnyRecord) -> bool:
         """Write a record where there is none; whether it was written."""
         return self._commit(path, jute.create(path, encode(record), self._grants(path)))
+
+    def published(self) -> tuple[bytes, int]:
+        """What lies at ``REVOKED`` and its version; nothing and -1 if nothing does."""
+        seen = self._get(REVOKED)
+        return (seen.data, seen.version) if seen.data is not None else (b"", -1)
+
+    def publish(self, data: bytes, version: int) -> bool:
+        """Lay something else there if it is still at ``version`` (-1: nothing is there); whether that was done."""
+        if version < 0:
+            return self._commit(REVOKED, jute.create(REVOKED, data, self._grants(REVOKED)))
+        return self._commit(REVOKED, jute.put(REVOKED, data, version))
 
     def prepare(self) -> tuple[str, ...]:
         """Make the containers of all records, with the access lists of this inventory; name those that were missing."""

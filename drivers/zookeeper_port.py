@@ -86,6 +86,22 @@ class ZooKeeper:
         request = Request(session=session, send=_committing(ops), done=done, failed=failed)
         self._loop.post(lambda: self._requests.add(request, ms_max))
 
+    def peek(self, path: str, take: Callable[[bytes], None], ms_max: int) -> None:
+        """Read what lies at a path that holds no record; ``take`` is called in the loop if anything does."""
+
+        def send(client: Client, then: Then) -> None:
+            client.get(path, lambda error, seen: then(failure(error) if error else None, seen))
+
+        def done(seen: Seen) -> None:
+            if seen.data:
+                take(seen.data)
+
+        def ask() -> None:
+            session = self._requests.session
+            self._requests.add(Request(session=session, send=send, done=done, failed=_nobody_waits), ms_max)
+
+        self._loop.post(ask)
+
     # -- effects -------------------------------------------------------------------------------------------------------
 
     def _submit(self, effect: CoordinationEffect, emit: Emit) -> None:
@@ -241,6 +257,10 @@ def _committing(ops: Sequence[jute.Request]) -> Callable[[Client, Then], None]:
 def _passing_failure(then: Then) -> Callable[[int, object], None]:
     """Say at once that a step failed; if it did not, the next one says what came of it."""
     return lambda error, _: then(failure(error), None) if error else None
+
+
+def _nobody_waits(_: Failure) -> None:
+    """It is read again later."""
 
 
 def _succeeded(op: OpId, result: Result) -> OpSucceeded:

@@ -20,7 +20,7 @@ from core.ids import NodeId
 from drivers.access import endpoint
 from drivers.clock import now_ms
 from drivers.config import Config, Tls
-from drivers.join import REVOKED_FILE
+from drivers.join import REVOKED_FILE, names_list
 from drivers.zookeeper_codec import member_line
 from drivers.zookeeper_session import VOTERS, write_secret
 from drivers.zookeeper_tree import subject
@@ -160,6 +160,38 @@ def revoked_file(config: Config) -> Path:
     """
     tls = config.tables.tls
     return (tls.ca.parent if tls is not None else config.tables.state_dir) / REVOKED_FILE
+
+
+def looks_into_list(config: Config) -> bool:
+    """Whether this node's server goes by such a list: it is there, or was when the server's files were written."""
+    if revoked_file(config).exists():
+        return True
+    try:
+        return "ssl.crl=true" in (folder(config) / "zoo.cfg").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+
+
+def shows_revocable(config: Config) -> bool:
+    """Whether this node's certificate names a list, so that it can be revoked."""
+    try:
+        return config.tables.tls is not None and names_list(
+            ssl.PEM_cert_to_DER_cert(config.tables.tls.cert.read_text(encoding="ascii"))
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def presents_revocable(address: str, port: int, tls: ssl.SSLContext) -> bool | None:
+    """Whether the certificate that a server shows names a list; None if none answers there."""
+    try:
+        with (
+            socket.create_connection((address, port), WORD_MS_MAX / 1_000) as plain,
+            tls.wrap_socket(plain, server_hostname=address) as sock,
+        ):
+            return names_list(sock.getpeercert(binary_form=True) or b"")
+    except OSError:
+        return None
 
 
 def log_file(config: Config) -> Path:

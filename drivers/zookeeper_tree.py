@@ -15,6 +15,8 @@ from drivers.config import Machine
 
 ROOT = "/moxie"
 SESSIONS = "/moxie/sessions"
+REVOKED = "/moxie/revoked"
+"""The signed list of revoked certificates, which is no record (``drivers.join.published``)."""
 READ, WRITE, CREATE, DELETE, ALL = 1, 2, 4, 8, 31
 """Rights. Source: ``org.apache.zookeeper.ZooDefs.Perms``."""
 HOSTS_MAX = 8
@@ -75,7 +77,7 @@ def grants(path: str, node: NodeId, tls: bool) -> Grants:
         return (Grant(READ, "world", "anyone"), Grant(READ | WRITE, "x509", subject(node)))
     if above == SERVICES:
         return (Grant(READ, "world", "anyone"),)
-    if path in (CLUSTER, UPGRADE) or above in (NODES, TERMS, POWER, DOMAINS, MACHINES):
+    if path in (CLUSTER, UPGRADE, REVOKED) or above in (NODES, TERMS, POWER, DOMAINS, MACHINES):
         return (Grant(READ | WRITE, "world", "anyone"),)
     return (Grant(READ, "world", "anyone"), Grant(ALL, "x509", subject(node)))
 

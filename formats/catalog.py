@@ -156,8 +156,11 @@ def load_catalog(path: Path) -> Catalog:
     return Catalog(name=tables.name, services=tuple(map(_service, tables.service)))
 
 
-def check_fit(catalog: Catalog, nodes: tuple[NodeSpec, ...], problems: Problems) -> None:
-    """Note every service that fits nowhere: its demand (beside the everywhere-services) exceeds every node."""
+def check_fit(catalog: Catalog, nodes: tuple[NodeSpec, ...], problems: Problems, *, more: bool = False) -> None:
+    """Note every service that fits nowhere: its demand (beside the everywhere-services) exceeds every node.
+
+    ``more``: there will be other nodes, so that copies which find no room yet are no problem.
+    """
     base_cores = sum(spec.cores for spec in catalog.specs if spec.run == "everywhere")
     base_bytes = sum(spec.memory_bytes for spec in catalog.specs if spec.run == "everywhere")
     for index, spec in enumerate(catalog.specs):
@@ -166,7 +169,7 @@ def check_fit(catalog: Catalog, nodes: tuple[NodeSpec, ...], problems: Problems)
         if spec.run != "everywhere":
             cores, memory = cores + spec.cores, memory + spec.memory_bytes
         fitting = sum(1 for node in nodes if node.cores >= cores and node.memory_bytes >= memory)
-        needed = {"everywhere": len(nodes), "singleton": 1, "count": spec.count}[spec.run]
+        needed = {"everywhere": len(nodes), "singleton": 1, "count": 1 if more else spec.count}[spec.run]
         if fitting >= needed:
             continue
         room = f"{max(n.cores for n in nodes)} cores and {max(n.memory_bytes for n in nodes) >> 30} GiB"

@@ -9,18 +9,6 @@ from pathlib import Path
 from core.errors import InputError
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """Make a type for argparse: a whole number from ``low`` to ``high``."""
-
-    def parse(text: str) -> int:
-        digits = text.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 19 and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
 def real(above: float, high: float) -> Callable[[str], float]:
     """Make a type for argparse: a number above ``above``, up to ``high``."""
 

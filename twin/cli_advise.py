@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from formats.arguments import whole
 from formats.paint import Paint
-from twin.arguments import made, progress, real, whole
+from twin.arguments import made, progress, real
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

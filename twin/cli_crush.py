@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import InputError
-from twin.arguments import whole
+from formats.arguments import whole
 
 if TYPE_CHECKING:
     from twin.crush.compile import Compiled

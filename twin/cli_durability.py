@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from formats.arguments import whole
 from formats.paint import Paint
 from twin import arguments as kinds
 
@@ -26,9 +27,9 @@ def add_commands(commands: "Commands") -> None:
     )
     one.add_argument("--assume", type=Path, metavar="FILE", help="assumptions, key = value lines")
     one.add_argument(
-        "--samples", type=kinds.whole(100, 1_000_000), default=2_000, metavar="N", help="samples (default: 2000)"
+        "--samples", type=whole(100, 1_000_000), default=2_000, metavar="N", help="samples (default: 2000)"
     )
-    one.add_argument("--seed", type=kinds.whole(0, 2**63 - 1), default=0, metavar="N", help="of the random draws")
+    one.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="of the random draws")
     one.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     one.add_argument("--report", type=Path, metavar="DIR", help="write a page with pictures")
     one.set_defaults(command=_durability)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.errors import InputError
+from formats.arguments import whole
 from formats.paint import Paint
-from twin.arguments import made, progress, real, whole
+from twin.arguments import made, progress, real
 
 if TYPE_CHECKING:
     from twin.packing.answer import Packing

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TextIO, get_args
 import msgspec
 
 from core.errors import InputError
+from formats.arguments import whole
 from formats.paint import Paint
 from trial.scenario import Fidelity, find_scenarios, why
 from trial.verdict import Outcome, exit_code, to_json
-from twin.arguments import whole
 from twin.calibration import load_over
 from twin.scenario import Scenario, load_scenario
 from twin.story import Story

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from twin.arguments import made, progress, whole
+from formats.arguments import whole
+from twin.arguments import made, progress
 
 if TYPE_CHECKING:
     from twin.scaling.scale import Scaling

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import InputError
+from formats.arguments import whole
 from formats.paint import Paint
-from twin.arguments import span, whole
+from twin.arguments import span
 
 if TYPE_CHECKING:
     from twin.swarm.campaign import Course

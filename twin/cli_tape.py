@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.errors import InputError
-from twin.arguments import whole
+from formats.arguments import whole
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from core.errors import InputError
+from formats.arguments import whole
 from formats.paint import Paint
 from twin import arguments as kinds
 
@@ -24,18 +25,18 @@ def add_commands(commands: "Commands") -> None:
     """Add the command to the command line."""
     one = commands.add_parser("years", help="years of failures of a big site", allow_abbrev=False)
     one.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help=_WHAT)
-    one.add_argument("--nodes", type=kinds.whole(1, 100_000), metavar="N", help="equal nodes (default: 1000)")
-    one.add_argument("--disks", type=kinds.whole(1, 1_000), metavar="D", help="disks in each node (default: 10)")
+    one.add_argument("--nodes", type=whole(1, 100_000), metavar="N", help="equal nodes (default: 1000)")
+    one.add_argument("--disks", type=whole(1, 1_000), metavar="D", help="disks in each node (default: 10)")
     one.add_argument("--years", type=kinds.real(0, 100), default=1.0, metavar="Y", help="how long (default: 1)")
     one.add_argument("--pool", metavar="NAME", help="the pool of SOURCE to follow (default: the one that holds most)")
-    one.add_argument("--size", type=kinds.whole(1, 32), metavar="N", help="shards of a group (default: 3)")
-    one.add_argument("--min-size", type=kinds.whole(1, 32), metavar="N", help="shards to serve (default: 2)")
-    one.add_argument("--needed", type=kinds.whole(1, 32), metavar="N", help="shards that restore a group (default: 1)")
+    one.add_argument("--size", type=whole(1, 32), metavar="N", help="shards of a group (default: 3)")
+    one.add_argument("--min-size", type=whole(1, 32), metavar="N", help="shards to serve (default: 2)")
+    one.add_argument("--needed", type=whole(1, 32), metavar="N", help="shards that restore a group (default: 1)")
     one.add_argument("--disk-rate", type=kinds.real(0, 10), metavar="R", help="failures of a disk a year, constant")
     one.add_argument("--disk-model", metavar="NAME", help="a drive model of Backblaze's (docs/failures.md)")
     one.add_argument("--node-fit", metavar="SET[:FAMILY]", help="nodes of the Failure Trace Archive (docs/failures.md)")
     one.add_argument("--independent", action="store_true", help="no bursts, racks and power units: nodes fail alone")
-    one.add_argument("--seed", type=kinds.whole(0, 2**63 - 1), default=1, metavar="N", help="another seed (default: 1)")
+    one.add_argument("--seed", type=whole(0, 2**63 - 1), default=1, metavar="N", help="another seed (default: 1)")
     one.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     one.add_argument("--report", type=Path, metavar="DIR", help="write a page with pictures")
     one.set_defaults(command=_years)

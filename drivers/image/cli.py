@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from formats.arguments import whole
+
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -28,7 +30,7 @@ def add(commands: "Commands") -> None:
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     one.add_argument("--key", type=Path, metavar="FILE", help="the key that signs it, from `rack image keys`")
     one.add_argument("--disk", action="store_true", help="write disk.img too: a USB key or a first server's disk")
-    one.add_argument("--state-mb", type=_count(16, STATE_MB_MAX), default=1_024, metavar="MB", help="its memory")
+    one.add_argument("--state-mb", type=whole(16, STATE_MB_MAX), default=1_024, metavar="MB", help="its memory")
     one.add_argument("--mirror", action="append", default=[], metavar="SOURCE", help="a URL or file of apt sources")
     one.add_argument("--version", type=_version, metavar="TEXT", help="what the image calls itself")
     one.add_argument("--compress", choices=("zstd", "lz4", "xz"), default="zstd", help="of the root (default: zstd)")
@@ -138,12 +140,3 @@ def _version(text: str) -> str:
     if not (text.isascii() and 0 < len(text) <= VERSION_MAX and all(one.isalnum() or one in ".+~-" for one in text)):
         raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: letters, digits and .+~-, at most {VERSION_MAX}")
     return text
-
-
-def _count(least: int, most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a whole number from {least} to {most}")
-        return int(text)
-
-    return read

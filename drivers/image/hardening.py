@@ -59,6 +59,9 @@ MASKED = (
     *("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-fs-fuse-connections.mount", "dev-mqueue.mount"),
     *(f"systemd-pcrphase{name}.service" for name in ("", "-sysinit", "-initrd")),
     *("systemd-rfkill.service", "systemd-rfkill.socket", "modprobe@.service"),
+    # what the storage's packages start for others: disks over fabrics, reports to strangers, mapped volumes
+    *("nvmefc-boot-connections.service", "nvmf-autoconnect.service", "smartmontools.service", "uuidd.socket"),
+    *("ceph-crash.service", "rbdmap.service", "lvm2-monitor.service", "lvm2-lvmpolld.socket", "dm-event.socket"),
 )
 """Units that nothing may start. It is also what makes a boot short: each of them starts programs of its own."""
 

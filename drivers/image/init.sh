@@ -41,7 +41,7 @@ drivers() {
     modprobe -abq $found 2>/dev/null
     before=$found pass=$((pass + 1))
   done
-  modprobe -abq sd_mod loop squashfs overlay ext4 2>/dev/null
+  modprobe -abq sd_mod loop squashfs overlay crc32c_generic ext4 2>/dev/null
 }
 
 nic() {

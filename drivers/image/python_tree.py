@@ -21,7 +21,8 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 _TESTS = re.compile(
     r"(^|/)tests?(/|$)|\.(c|h|pyx|pxd|pyi)$|^\.\./|(^|/)__pycache__/|\.dist-info/(RECORD|INSTALLER|direct_url.json)$|(^|/)REQUESTED$"
 )
-_RACK = """#!/usr/bin/python3
+INTERPRETER = "bin/python3"
+_RACK = f"""#!/{HOME}/{INTERPRETER}
 import sys
 
 from drivers.cli import main
@@ -74,14 +75,34 @@ def copy_code(root: Path, sources: Path) -> None:
             target = home / str(file)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(str(file.locate()), target)
-    dist = root / f"usr/lib/python3/dist-packages/{DISTRIBUTION}.pth"
-    dist.parent.mkdir(parents=True, exist_ok=True)
-    dist.write_text(f"/{HOME}\n")
     rack = root / "usr/bin/rack"
     rack.write_text(_RACK)
     for path in sorted((home, *home.rglob("*"))):
         path.chmod(0o755 if path.is_dir() else 0o644)
     rack.chmod(0o755)
+    _make_interpreter(home)
+
+
+def _make_interpreter(home: Path) -> None:
+    """Make a Python that finds our libraries before Debian's: Ceph's packages bring an older one of the same name.
+
+    It is a virtual environment over the system's Python, whose libraries (``rados``) it finds as well. Ceph's own
+    programs go on with the system's and never see ours. Source: PEP 405, and Python's documentation of ``site``.
+    """
+    settings = {"home": "/usr/bin", "include-system-site-packages": "true", "version": f"{PYTHON}.0"}
+    place = home / f"lib/python{PYTHON}/site-packages"
+    place.mkdir(parents=True)
+    (home / INTERPRETER).parent.mkdir()
+    (home / INTERPRETER).symlink_to(f"../../../bin/python{PYTHON}")
+    files = {
+        home / "pyvenv.cfg": "".join(f"{name} = {value}\n" for name, value in settings.items()),
+        place / f"{DISTRIBUTION}.pth": f"/{HOME}\n",
+    }
+    for path, text in files.items():
+        path.write_text(text)
+        path.chmod(0o644)
+    for path in (home / "lib", home / f"lib/python{PYTHON}", place, home / "bin"):
+        path.chmod(0o755)
 
 
 def compile_code(root: Path) -> None:

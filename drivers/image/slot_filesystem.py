@@ -111,6 +111,23 @@ def put_in_boot(disk: Path, boot: Partition, name: str, content: bytes) -> None:
             _run("mcopy", *place, "-o", str(file), f"::/{name}")
 
 
+def put_folder_in_boot(disk: Path, boot: Partition, folder: Path, under: str) -> None:
+    """Write a folder with all that is in it into a folder of the boot partition, over what is there of it.
+
+    It is on the disk when this returns. Raises: SlotFailure.
+    """
+    place = ("-i", f"{disk}@@{boot.offset}")
+    try:
+        _run("mdir", *place, f"::/{under}")
+    except SlotFailure:
+        _run("mmd", *place, f"::/{under}")
+    _run("mcopy", *place, "-s", "-o", str(folder), f"::/{under}/")
+    try:
+        flush(disk, boot.offset, boot.bytes)
+    except OSError as error:
+        raise SlotFailure(f"{disk}: {error.strerror}") from None
+
+
 @contextmanager
 def _gathered(files: Sequence[Path], extra: dict[str, bytes]) -> Iterator[Path]:
     """A folder with exactly these files: links where that is possible, and removed in the end."""

@@ -14,6 +14,7 @@ import msgspec
 from core.errors import InputError
 from core.ids import NO_IMAGE, ImageId, NodeId
 from drivers.ca import ISSUED_FILE
+from drivers.ceph_cluster import OSD_USER, STORAGE_USER
 from drivers.config import Config
 from drivers.inventory import Machine
 from drivers.join import REVOKED_FILE
@@ -35,9 +36,10 @@ SAME = ("zookeeper", "timing", "workload", "heartbeat_port", "journal_mib", "res
 
 
 class Abilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What an image can do: run a ZooKeeper server, boot other machines."""
+    """What an image can do: run a ZooKeeper server, boot other machines, have a part of the storage."""
 
     server: bool = False
+    storage: bool = False
     netboot: bool = False
 
 
@@ -63,6 +65,7 @@ class Bundles:
             *secrets,
             *self._keys(),
             *self._ceph_files(),
+            *self._growth_files(able),
         ]
         if (roster := tables.state_dir / ROSTER_FILE).exists():
             files.append(File(path=ROSTER_FILE, data=_read(roster)))
@@ -90,6 +93,10 @@ class Bundles:
             keyring = "ceph/keyring" if ceph.keyring is not None else None
             more["ceph"] = {"conf": "ceph/ceph.conf", "user": ceph.user, "keyring": keyring, "pool": ceph.pool}
             more["ceph"] = {**_without(more["ceph"]), "volume_mib": ceph.volume_mib}
+        if user := self._growth_user(able):
+            assert tables.storage is not None
+            keyring = f"ceph/{_ring(user)}"
+            more["storage"] = {"user": user, "keyring": keyring, "disk_gib": tables.storage.disk_gib}
         if able.netboot and (netboot := tables.netboot) is not None:
             own = {"interface": INTERFACE.decode(), "images": IMAGES, "image": "", "ca": "ca", "key": IMAGE_KEY}
             more["netboot"] = {**_without(_plain(netboot)), **own}  # its image: whichever it runs
@@ -117,6 +124,22 @@ class Bundles:
             files.append(File(path="ceph/keyring", data=_read(ceph.keyring), secret=True))
         return files
 
+    def _growth_user(self, able: Abilities) -> str:
+        """As whom a node has a part of the storage: who may vote may have a monitor; "" if it has no part."""
+        own = self._config.tables.storage
+        if own is None or not able.storage:
+            return ""
+        users = (STORAGE_USER, OSD_USER) if able.server else (OSD_USER,)
+        return next((user for user in users if (own.keyring.parent / _ring(user)).exists()), "")
+
+    def _growth_files(self, able: Abilities) -> list[File]:
+        """The key of its part, and the lesser one, which it hands on to nodes that vote nowhere."""
+        user, own = self._growth_user(able), self._config.tables.storage
+        if not user or own is None:
+            return []
+        names = [name for name in map(_ring, dict.fromkeys((user, OSD_USER))) if (own.keyring.parent / name).exists()]
+        return [File(path=f"ceph/{name}", data=_read(own.keyring.parent / name), secret=True) for name in names]
+
 
 def abilities(config: Config, image: ImageId) -> Abilities:
     """What the image of a machine can do, by its profile; what this node can where its image is not kept here."""
@@ -128,10 +151,11 @@ def abilities(config: Config, image: ImageId) -> Abilities:
         return Abilities()
     folder = netboot.images / (image if image != NO_IMAGE else netboot.image)
     if not (folder / MANIFEST).exists():  # a netbooted node has its image from another, which is the usual one
-        return Abilities(server=config.tables.zookeeper.server, netboot=True)
+        own = config.tables
+        return Abilities(server=own.zookeeper.server, netboot=True, storage=own.storage is not None)
     profile = PROFILES.get(read_manifest(folder).profile)
     packages = profile.packages if profile is not None else ()
-    return Abilities(server="zookeeper" in packages, netboot="dnsmasq-base" in packages)
+    return Abilities(server="zookeeper" in packages, netboot="dnsmasq-base" in packages, storage="ceph-osd" in packages)
 
 
 def carried(inventory: Path) -> tuple[bytes, tuple[File, ...]]:
@@ -152,6 +176,10 @@ def carried(inventory: Path) -> tuple[bytes, tuple[File, ...]]:
                 files[path] = File(path=path, data=_read(inventory.parent / table[key]), secret=key == "password_file")
                 table[key] = path
     return toml_text(raw).encode(), tuple(files.values())
+
+
+def _ring(user: str) -> str:
+    return f"client.{user}.keyring"
 
 
 def _plain(struct: msgspec.Struct) -> dict[str, object]:

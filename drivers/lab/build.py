@@ -11,7 +11,7 @@ from core.specs import Timing
 from drivers.ca import write_secret
 from drivers.ceph_cluster import POOL, CephBroken, CephCluster, CephPlace, CephSettings
 from drivers.init import CephAccess, Plan, node_folder, operator_file, prepare
-from drivers.lab import bmcs, power
+from drivers.lab import bmcs, found, power
 from drivers.lab.layout import NODES_MAX, LabFailure, LabNode, Layout
 from drivers.lab.machine import Daemon, Software, write_software
 from drivers.lab.rack import bmc_of
@@ -76,7 +76,8 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
 
 def lab_catalog(plan: Blueprint) -> Catalog:
     """The catalog with processes that run anywhere."""
-    return lab_form(plan.catalog, plan.layout.folder, plan.real_services)
+    form = lab_form(plan.catalog, plan.layout.folder, plan.real_services)
+    return found.with_netboot(form) if plan.layout.found else form
 
 
 def write_files(plan: Blueprint) -> None:
@@ -85,11 +86,14 @@ def write_files(plan: Blueprint) -> None:
     folder = layout.folder
     for name in ("nodes", "passwords", "sick"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
+    passwords = [f"{secrets.token_hex(PASSWORD_BYTES)}\n".encode() for _ in range(2)]
+    write_secret(folder / "passwords" / found.ACCESS, passwords[1])
     for node in layout.nodes:
-        write_secret(folder / "passwords" / node.id, f"{secrets.token_hex(PASSWORD_BYTES)}\n".encode())
+        write_secret(folder / "passwords" / node.id, passwords[node in layout.dark])
         power.write_switches(layout, node)
         bmcs.write(bmc_of(layout, node))
-    (folder / "inventory.toml").write_text(toml_text({"node": inventory_nodes(layout)}), encoding="utf-8")
+    inventory = {"node": inventory_nodes(layout), **(found.networks() if layout.found else {})}
+    (folder / "inventory.toml").write_text(toml_text(inventory), encoding="utf-8")
     (folder / "catalog.toml").write_text(to_toml(lab_catalog(plan)), encoding="utf-8")
     ceph = plan.ceph
     if layout.volumes:
@@ -126,7 +130,7 @@ def inventory_nodes(layout: Layout) -> list[dict[str, object]]:
                 "password_file": f"passwords/{node.id}",
             },
         }
-        for node in layout.nodes
+        for node in layout.listed
     ]
 
 
@@ -156,7 +160,7 @@ def _init_plan(plan: Blueprint, ceph: CephCluster) -> Plan:
         ceph=access if plan.layout.volumes else None,
         state_dir=homes / "state",
         run_dir=homes / "run",
-        settings=node_settings(folder, plan.timing),
+        settings=node_settings(folder, plan.timing) | (found.settings(folder) if plan.layout.found else {}),
     )
 
 
@@ -165,12 +169,18 @@ def _install(plan: Blueprint, ceph: CephCluster, node: LabNode) -> None:
     layout, home = plan.layout, plan.layout.home(node.id)
     commands = ceph.daemon_commands(node.id) if layout.volumes else []
     daemons = [Daemon(name=_daemon_name(argv), argv=argv, env=CEPH_ENVIRONMENT) for argv in commands]
-    config = node_folder(layout.folder / "rack", node.id) / "node.toml"
+    dark = node in layout.dark
+    config = (home / "etc" if dark else node_folder(layout.folder / "rack", node.id)) / "node.toml"
     python = layout.python or sys.executable
     supervisor = (python, "-m", "drivers.cli", "supervisor", "--config", str(config))
     daemons.append(Daemon(name="supervisor", argv=supervisor))
     software = Software(
-        node=node.id, lab=layout.folder, run_dir=home / "run", boot_id=home / "boot_id", daemons=tuple(daemons)
+        node=node.id,
+        lab=layout.folder,
+        run_dir=home / "run",
+        boot_id=home / "boot_id",
+        daemons=tuple(daemons),
+        first=Daemon(name="boot", argv=(python, "-m", "drivers.lab.netbooted", str(home))) if dark else None,
     )
     write_software(home, software)
 

@@ -1,6 +1,7 @@
 """Runs of scenarios on labs: each on a lab that fits it, again and again, with everything written down."""
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -8,14 +9,15 @@ from pathlib import Path
 import msgspec
 
 from core.errors import InputError
-from drivers.lab import network
+from drivers.lab import found, network
 from drivers.lab.build import Blueprint, lab_catalog, nodes_of
 from drivers.lab.fault import LabFault
 from drivers.lab.faults import LAB_FAULTS
+from drivers.lab.faults_join import JoinFault
 from drivers.lab.faults_network import LinkDelay
 from drivers.lab.journals import folder_of
-from drivers.lab.lab import SETTLE_MS_MAX, await_settled, connect, down, key_of, up
-from drivers.lab.layout import Layout, read_layout
+from drivers.lab.lab import SETTLE_MS_MAX, await_settled, connect, down, key_of, make_volumes, up
+from drivers.lab.layout import LabFailure, Layout, read_layout
 from drivers.lab.rack import LabRack
 from drivers.lab.services import endpoints
 from drivers.lab.shell import enter
@@ -87,8 +89,10 @@ class Campaign:
             boot_ms=wanted.boot_ms,
             volumes=any(spec.volume for spec in catalog.specs),
             voters=VOTERS,
+            found=scenario.boots.discover,
         )
-        plan = Blueprint(layout=layout, catalog=catalog, timing=scenario.timing, real_services=wanted.real_services)
+        timing = found.hurried(scenario.timing) if layout.found else scenario.timing
+        plan = Blueprint(layout=layout, catalog=catalog, timing=timing, real_services=wanted.real_services)
         return msgspec.structs.replace(plan, layout=msgspec.structs.replace(layout, key=key_of(plan)))
 
     def _take_up(self, plan: Blueprint | None) -> None:
@@ -125,14 +129,28 @@ class Campaign:
         folder = own if own is not None else plan.layout.folder / "run"
         options = RunOptions(folder=folder, as_written=self._wanted.as_written)
         self._say(f"{scenario.name}: run {number} of {self._wanted.repeat}")
+        if plan.layout.found and plan.layout.volumes:
+            self._make_volumes_later(plan)
         ran = TrialRun(rack, scenario, endpoints(lab_catalog(plan)), options, self._say).result()
         if own is not None:
             _write(own, ran, rack)
         kinds = {planned.kind for planned in scenario.faults}
-        if ran.outcome.pending or ran.outcome.crash is not None or kinds.intersection(LEAVES_TRACES):
+        spoilt = ran.outcome.pending or ran.outcome.crash is not None or kinds.intersection(LEAVES_TRACES)
+        if spoilt or plan.layout.found:  # who was found once is known
             if not self._wanted.keep:
                 self._take_down()
         return ran
+
+    def _make_volumes_later(self, plan: Blueprint) -> None:
+        """Make the volumes beside the run: the storage has no quorum before machines have joined."""
+
+        def make() -> None:
+            try:
+                make_volumes(plan)
+            except LabFailure as error:
+                self._say(str(error))
+
+        threading.Thread(target=make, daemon=True).start()
 
     def _problem(self, scenario: Scenario[LabFault], plan: Blueprint) -> str:
         """Say what this machine's kernel cannot do for a scenario, or ""."""
@@ -159,6 +177,8 @@ def load(path: Path) -> Scenario[LabFault]:
     problems = Problems(str(scenario.path))
     if scenario.start == "dark":
         problems.add("start", scenario.start, 'the lab begins a run with a rack that is up; allowed: "warm", "first"')
+    if not scenario.boots.discover and (late := [p.kind for p in scenario.faults if isinstance(p.fault, JoinFault)]):
+        problems.say(f"{late[0]}: nobody is booted where all servers are listed; needed: [boots] discover = true")
     if scenario.trace is not None:
         problems.say("trace: recorded years cannot be replayed on the lab; allowed: no [trace]")
     problems.check()

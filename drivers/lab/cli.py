@@ -17,6 +17,7 @@ import msgspec
 from core.errors import InputError
 from drivers.lab import machines_cli
 from drivers.lab.layout import DEFAULT_DIR, DEFAULT_NAME, NODES_MAX, LabFailure
+from formats.arguments import whole
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -31,23 +32,23 @@ CATALOG = Path("catalog/lab.toml")
 def add(commands: "Commands") -> None:
     """Add the lab's commands to a command line."""
     one = _command(commands, "up", "bring a lab up and wait until it has settled", _up)
-    one.add_argument("--nodes", type=_count(1, NODES_MAX), default=5, metavar="N", help="equal nodes (default: 5)")
+    one.add_argument("--nodes", type=whole(1, NODES_MAX), default=5, metavar="N", help="equal nodes (default: 5)")
     one.add_argument("--rack", type=Path, metavar="FILE", help="the nodes of a rack file instead")
     one.add_argument("--catalog", type=Path, metavar="FILE", help=f"the services (default: {CATALOG})")
     one.add_argument("--real-services", action="store_true", help="run the catalog's own commands where it has some")
     one.add_argument("--from-one", action="store_true", help="press one button: the rack powers on the others itself")
-    one.add_argument("--boot-ms", type=_count(0, 600_000), default=2_000, metavar="MS", help="what firmware takes")
-    machines_cli.add_to_up(one, _count)
+    one.add_argument("--boot-ms", type=whole(0, 600_000), default=2_000, metavar="MS", help="what firmware takes")
+    machines_cli.add_to_up(one)
     machine = commands.add_parser("machine", help="one emulated machine: add, kill, replace, console, list")
     inner = machine.add_subparsers(required=True, metavar="COMMAND")
-    machines_cli.add(lambda name, text, do: _command(inner, name, text, do), _count)
+    machines_cli.add(lambda name, text, do: _command(inner, name, text, do))
     _command(commands, "down", "take a lab away, whatever is left of it", _down)
     one = _command(commands, "status", "what the lab's rack is doing", _status)
     one.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     one = _command(commands, "run", "put a scenario on trial: real faults, real clients, a verdict", _run)
     one.add_argument("scenario", type=Path, nargs="*", metavar="SCENARIO", help="its folder or its file")
     one.add_argument("--all", action="store_true", help=f"every scenario of {SCENARIOS}/ that has a real counterpart")
-    one.add_argument("--repeat", type=_count(1, REPEAT_MAX), default=1, metavar="N", help="run each so many times")
+    one.add_argument("--repeat", type=whole(1, REPEAT_MAX), default=1, metavar="N", help="run each so many times")
     one.add_argument("--json", action="store_true", help="one JSON object a run, on one line, and nothing else")
     one.add_argument("--as-written", action="store_true", help="strike at the scenario's own times")
     one.add_argument("--keep", action="store_true", help="leave the lab up")
@@ -88,15 +89,6 @@ def _name(text: str) -> str:
     if not (text.isascii() and text.isalnum() and text == text.lower() and 1 <= len(text) <= NAME_MAX):
         raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: 1 to {NAME_MAX} small letters and digits")
     return text
-
-
-def _count(least: int, most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"{text[:40]!r}: allowed: a whole number from {least} to {most}")
-        return int(text)
-
-    return read
 
 
 def say() -> Callable[[str], None]:

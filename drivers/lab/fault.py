@@ -5,7 +5,9 @@ worlds; a test compares them. ``apply`` does the harm to real processes, cables 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
 
 import trial.fault
 from core.ids import DomainId, NodeId
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from drivers.lab.rack import LabRack
 
 Undo = Callable[[], object]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+"""How often something odd happens before it is over."""
 
 
 class Strike:

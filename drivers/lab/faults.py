@@ -1,6 +1,16 @@
 """The lab's fault catalogue: the kinds of a scenario that have a real counterpart, one line each."""
 
 from drivers.lab.fault import LabFault
+from drivers.lab.faults_join import (
+    CardSwapped,
+    ImageSwapped,
+    MacClone,
+    RogueMachine,
+    TokenReplayed,
+    TokenStolen,
+    WindowExpired,
+    WrongUuid,
+)
 from drivers.lab.faults_network import (
     LinkDelay,
     LinkFlap,
@@ -40,10 +50,13 @@ LAB_FAULTS: dict[str, type[LabFault]] = {
     "bmc_hung": BmcHung,
     "bmc_lying": BmcLying,
     "bmc_slow": BmcSlow,
+    "card_swapped": CardSwapped,
     "disk_failure": DiskFailure,
+    "image_swapped": ImageSwapped,
     "link_delay": LinkDelay,
     "link_flap": LinkFlap,
     "link_loss": LinkLoss,
+    "mac_clone": MacClone,
     "monitor_loss": MonitorLoss,
     "new_node": NewNode,
     "node_crash": NodeCrash,
@@ -57,6 +70,7 @@ LAB_FAULTS: dict[str, type[LabFault]] = {
     "power_loss": PowerLoss,
     "process_pause": ProcessPause,
     "quorum_loss": QuorumLoss,
+    "rogue_machine": RogueMachine,
     "rolling_restart": RollingRestart,
     "service_crash": ServiceCrash,
     "service_never_healthy": ServiceNeverHealthy,
@@ -65,6 +79,10 @@ LAB_FAULTS: dict[str, type[LabFault]] = {
     "storage_cut": StorageCut,
     "storage_stall": StorageStall,
     "switch_loss": SwitchLoss,
+    "token_replayed": TokenReplayed,
+    "token_stolen": TokenStolen,
+    "window_expired": WindowExpired,
+    "wrong_uuid": WrongUuid,
     "zookeeper_crash": ZookeeperCrash,
     "zookeeper_cut": ZookeeperCut,
     "zookeeper_leader_crash": ZookeeperLeaderCrash,

@@ -27,9 +27,9 @@ class Injector:
         self._over = False
         self.last_ms = now_ms()
 
-    def arm(self, begin_ms: int) -> None:
-        """Schedule every fault with its repetitions; ``begin_ms`` is when the scenario's clock began."""
-        for planned in self._plan:
+    def arm(self, begin_ms: int, plan: Sequence[Planned[LabFault]] | None = None) -> None:
+        """Schedule every fault with its repetitions, or those of ``plan``; ``begin_ms``: when its clock began."""
+        for planned in self._plan if plan is None else plan:
             self._to_come += 1
             self._rack.timeline.at(begin_ms + planned.fault.at_ms, partial(self._strike, planned, planned.fault.times))
 

@@ -115,17 +115,19 @@ def _up(plan: Blueprint, say: Say, from_one: bool) -> LabRack:
     write_files(plan)
     say("files: certificates, configurations" + (", storage" if layout.volumes else ""))
     for node in layout.nodes:
-        if node.plugged:
+        if node.plugged and node not in layout.dark:
             bmcs.start(bmc_of(layout, node))
         else:
             chassis.break_it(layout.home(node.id), "nofeed")
     if layout.volumes:
         _start_mgr(plan)
-    say(f"BMCs: {sum(node.plugged for node in layout.nodes)} of {len(layout.nodes)} answer")
     rack = connect(layout)
-    boot(rack, say, from_one)
+    boot(rack, say, from_one or layout.found)
+    if layout.found:
+        say(f"{len(layout.dark)} machines are in no inventory, and without power until the run begins")
+        return rack
     if layout.volumes:
-        _make_volumes(plan)
+        make_volumes(plan)
         say("volumes: " + ", ".join(spec.volume for spec in plan.catalog.specs if spec.volume))
     spare = tuple(node.id for node in layout.nodes if not node.plugged)
     settle(rack, SETTLE_MS_MAX, say, spare)
@@ -143,6 +145,7 @@ def boot(rack: LabRack, say: Say, from_one: bool = False) -> None:
     """Switch the first node on, give the rack its first records, then the others. Raises: LabFailure."""
     layout = rack.layout
     plugged = [node for node in layout.nodes if node.plugged]
+    say(f"{len(plugged)} of {len(layout.nodes)} nodes are plugged in")
     power.power_on(layout, plugged[0].id)
     end_ms = now_ms() + SETTLE_MS_MAX
     while not rack.observer.seed(min(layout.voters, ensemble_size(len(plugged)))):
@@ -203,7 +206,7 @@ def _start_mgr(plan: Blueprint) -> None:
     call(("setsid", "--fork", "sh", "-c", words, "sh", str(log), *inside(plan.layout.infra, plan.ceph.mgr_command())))
 
 
-def _make_volumes(plan: Blueprint) -> None:
+def make_volumes(plan: Blueprint) -> None:
     """Make the services' volumes as soon as the storage has a quorum. Raises: LabFailure."""
     ceph = plan.ceph
     table = CephTable(conf=ceph.conf, keyring=ceph.keyring(ADMIN), pool=POOL)
@@ -230,5 +233,6 @@ def _make_volume(link: Ceph, volume: VolumeName, end_ms: int) -> None:
 
 def key_of(plan: Blueprint) -> str:
     """What makes two labs equal: nodes, services and timers."""
-    parts = (plan.layout.nodes, plan.catalog.specs, plan.timing, plan.real_services, plan.layout.voters)
+    layout = plan.layout
+    parts = (layout.nodes, plan.catalog.specs, plan.timing, plan.real_services, layout.voters, layout.found)
     return msgspec.json.encode(parts).decode()

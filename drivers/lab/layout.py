@@ -77,7 +77,8 @@ class LabNode(msgspec.Struct, frozen=True, kw_only=True):
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
     """One emulated machine: dark at first, in no inventory, known to its own BMC only.
 
-    ``slot`` counts from 1: where it is plugged in. ``age`` counts machines that were in that slot before it.
+    ``slot`` counts from 1: where it is plugged in. ``age`` counts machines that were in that slot before it. ``key``:
+    its disk is the first server's key, on a USB port or as its only disk; it never boots from the network.
     """
 
     slot: int
@@ -86,6 +87,8 @@ class Guest(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int = 1_024
     disk_mib: int = 4_096
     firmware: Literal["bios", "uefi"] = "bios"
+    processors: int = 1
+    key: Literal["", "usb", "disk"] = ""
 
     @property
     def name(self) -> str:
@@ -118,7 +121,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     ``key`` says what the lab was brought up for (rack, catalog, timers), so that a run knows whether it fits.
     ``programs``: the folder that nodes run their programs from, ``{node}`` in it is a node's name; "": this one's.
-    ``guests``: emulated machines beside the nodes.
+    ``guests``: emulated machines beside the nodes. ``found``: all nodes but the first are in no inventory; they have
+    nothing but their firmware, and the rack finds, boots and admits them.
     """
 
     name: str
@@ -132,6 +136,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     volumes: bool = True
     programs: str = ""
     guests: tuple[Guest, ...] = ()
+    found: bool = False
 
     @property
     def infra(self) -> str:
@@ -158,6 +163,16 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
             if one.id == node:
                 return one
         raise KeyError(node)
+
+    @property
+    def listed(self) -> tuple[LabNode, ...]:
+        """The nodes of the inventory."""
+        return self.nodes[:1] if self.found else self.nodes
+
+    @property
+    def dark(self) -> tuple[LabNode, ...]:
+        """The nodes that are to be found."""
+        return self.nodes[1:] if self.found else ()
 
     def home(self, node: NodeId) -> Path:
         """The folder of a node."""

@@ -36,13 +36,17 @@ class Daemon(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Software(msgspec.Struct, frozen=True, kw_only=True):
-    """What is installed on a node: ``machine.json`` in its folder. ``run_dir`` is emptied at boot."""
+    """What is installed on a node: ``machine.json`` in its folder. ``run_dir`` is emptied at boot.
+
+    ``first``: what runs before the daemons, once at each boot; a machine where it fails stands still.
+    """
 
     node: NodeId
     lab: Path
     run_dir: Path
     boot_id: Path
     daemons: tuple[Daemon, ...]
+    first: Daemon | None = None
 
 
 SOFTWARE_FILE = "machine.json"
@@ -88,7 +92,8 @@ class System:
         self._home = home
         self._software = read_software(home)
         self._running: dict[int, Daemon] = {}
-        self._due: dict[str, float] = {daemon.name: 0.0 for daemon in self._software.daemons}
+        self._first = self._software.first
+        self._due: dict[str, float] = {}
 
     def come_up(self) -> None:
         """Forget the last boot, and say that this is another one."""
@@ -106,10 +111,18 @@ class System:
     def run(self) -> None:
         """Start and reap for ever."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        if self._first is not None:
+            self._start(self._first)
+        else:
+            self._go_on()
         while True:
             self._start_due()
             signal.sigtimedwait({signal.SIGCHLD}, LOOK_S)
             self._reap()
+
+    def _go_on(self) -> None:
+        """Nothing has to be done before the daemons any more."""
+        self._due = {daemon.name: 0.0 for daemon in self._software.daemons}
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -131,19 +144,22 @@ class System:
             daemon.argv[0], daemon.argv, environment, file_actions=actions, setsid=True, setsigmask=()
         )
         self._running[pid] = daemon
-        del self._due[daemon.name]
+        self._due.pop(daemon.name, None)
 
     def _reap(self) -> None:
         """Bury every dead child, also those whose parents died before them."""
         while True:
             try:
-                pid, _status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
             daemon = self._running.pop(pid, None)
-            if daemon is not None:
+            if daemon is not None and daemon is self._first:
+                if status == 0:
+                    self._go_on()
+            elif daemon is not None:
                 self._due[daemon.name] = time.monotonic() + RESTART_S
 
 

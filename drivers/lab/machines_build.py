@@ -25,6 +25,8 @@ from drivers.toml_text import toml_text
 POOL = f"{DATA_NET}.220-{DATA_NET}.239"
 INSTALL = "/dev/vda"
 """The disk of a machine, as its kernel calls it."""
+CALIBRATION = Path("racks/virtual/calibration.toml")
+"""What boots and downloads take on emulated processors: `rack upgrade rehearse` on a native node foretells with it."""
 
 TIMING = Timing(
     session_timeout_ms=8_000,
@@ -122,6 +124,9 @@ def _init_plan(plan: MachinesPlan, inventory: Path) -> Plan:
 def _install(layout: Layout, node: NodeId) -> None:
     """Put on a native node what its operating system runs: the supervisor, and by it all the rest."""
     home = layout.home(node)
+    if CALIBRATION.is_file():
+        (home / "state").mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(CALIBRATION, home / "state" / CALIBRATION.name)
     config = node_folder(layout.folder / "rack", node) / "node.toml"
     python = layout.python or sys.executable
     supervisor = (python, "-m", "drivers.cli", "supervisor", "--config", str(config))

@@ -12,7 +12,9 @@ import msgspec
 
 from core.errors import InputError
 from core.ids import DomainId, NodeId
+from drivers.lab import machines_key_cli
 from drivers.lab.layout import MACHINES_MAX, Layout
+from formats.arguments import whole
 
 if TYPE_CHECKING:
     from drivers.lab.machines import Firmware, Machines
@@ -32,27 +34,28 @@ Say = Callable[[str], None]
 Add = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]
 
 
-def add_to_up(one: argparse.ArgumentParser, count: Callable[[int, int], Callable[[str], int]]) -> None:
+def add_to_up(one: argparse.ArgumentParser) -> None:
     """Add what ``rack lab up`` takes for emulated machines."""
     one.add_argument(
-        "--machines", type=count(1, MACHINES_MAX), metavar="N", help="N dark machines that a first node finds and boots"
+        "--machines", type=whole(1, MACHINES_MAX), metavar="N", help="N dark machines that a first node finds and boots"
     )
     one.add_argument("--image", type=Path, metavar="DIR", help=f"what they boot (default: built once in {IMAGES})")
     one.add_argument("--voters", type=int, choices=(1, 3), default=1, help="native nodes, which run ZooKeeper")
     one.add_argument("--keep", action="store_true", help="leave machines up even if not all of them join")
-    _add_size(one, count)
+    _add_size(one)
+    machines_key_cli.add_to_up(one)
 
 
-def _add_size(one: argparse.ArgumentParser, count: Callable[[int, int], Callable[[str], int]]) -> None:
-    size = count(MEMORY_MIB_MIN, MEMORY_MIB_MAX)
+def _add_size(one: argparse.ArgumentParser) -> None:
+    size = whole(MEMORY_MIB_MIN, MEMORY_MIB_MAX)
     one.add_argument("--memory", type=size, default=MEMORY_MIB, metavar="MIB", help=f"of a machine ({MEMORY_MIB})")
     one.add_argument("--firmware", choices=("bios", "uefi"), default="bios", help="of a machine (default: bios)")
 
 
-def add(add_one: Add, count: Callable[[int, int], Callable[[str], int]]) -> None:
+def add(add_one: Add) -> None:
     """Add the commands of single machines."""
     one = add_one("add", "plug one more dark machine in; the rack does the rest", _add)
-    _add_size(one, count)
+    _add_size(one)
     one.add_argument("--wait", action="store_true", help="watch until it has joined")
     one = add_one("kill", "cut a machine's power by its BMC", _kill)
     one.add_argument("node", metavar="NODE", help="a node, or a machine (m1)")
@@ -77,6 +80,8 @@ def up(arguments: argparse.Namespace, say: Say) -> int:
     for name in ("rack", "real_services", "from_one"):
         if getattr(arguments, name):
             raise InputError([f"rack lab up: --machines and --{name.replace('_', '-')} do not go together"])
+    if arguments.from_key:
+        return machines_key_cli.up(arguments, say)
     file = (arguments.catalog if arguments.catalog is not None else CATALOG).absolute()
     catalog = load_catalog(file)
     volumes = [spec.name for spec in catalog.specs if spec.volume]
@@ -84,7 +89,7 @@ def up(arguments: argparse.Namespace, say: Say) -> int:
         raise InputError([f"{file}: {', '.join(volumes)}: machines have no storage; needed: services without volumes"])
     guests = guests_of(arguments.machines, arguments.memory, arguments.firmware)
     check_guests(guests, arguments.voters)
-    _check_folder(arguments.dir)
+    check_folder(arguments.dir)
     nodes = tuple(msgspec.structs.replace(node, power_domain=DomainId("p1")) for node in equal_nodes(arguments.voters))
     layout = Layout(
         name=arguments.name,
@@ -103,21 +108,22 @@ def up(arguments: argparse.Namespace, say: Say) -> int:
     return 0
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Raises: InputError if QEMU could not read the name of a lab's folder."""
     if "," in str(folder):
         raise InputError([f"{folder}: a comma in it; allowed: a folder whose name QEMU can read"])
 
 
-def image_of(folder: Path | None, say: Say) -> "Image":
-    """The image in a folder, verified; without a folder the one that is built once on this machine.
+def image_of(folder: Path | None, say: Say, profile: str = PROFILE, more: tuple[str, ...] = ()) -> "Image":
+    """The image in a folder, verified; without a folder the one of ``profile`` that is built once on this machine.
 
-    Raises: InputError if it is missing or was tampered with.
+    ``more``: further words of ``rack image build``. Raises: InputError if it is missing or was tampered with.
     """
     from drivers.image.manifest import PUBLIC_KEY, verify
     from drivers.lab.machines_build import Image
 
     if folder is None:
-        folder = _own_image(say)
+        folder = _own_image(say, profile, more)
     elif not folder.is_dir():
         raise InputError([f"{folder}: no such folder; needed: an image (rack image build --out DIR)"])
     keys = [place / PUBLIC_KEY for place in (folder, folder.parent) if (place / PUBLIC_KEY).exists()]
@@ -126,11 +132,11 @@ def image_of(folder: Path | None, say: Say) -> "Image":
     return Image(folder=folder.absolute(), id=verify(folder, keys[0]), key=keys[0].absolute())
 
 
-def _own_image(say: Say) -> Path:
+def _own_image(say: Say, profile: str, more: tuple[str, ...]) -> Path:
     """The image of this machine; built if there is none. Raises: InputError."""
     from drivers.image.manifest import MANIFEST, PRIVATE_KEY, make_keys
 
-    folder = IMAGES / PROFILE
+    folder = IMAGES / profile
     built = folder / MANIFEST
     if built.exists() and built.stat().st_mtime >= _changed_last():
         return folder
@@ -138,7 +144,7 @@ def _own_image(say: Say) -> Path:
     IMAGES.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (IMAGES / PRIVATE_KEY).exists():
         make_keys(IMAGES)
-    build_image(folder, IMAGES / PRIVATE_KEY)
+    build_image(folder, IMAGES / PRIVATE_KEY, profile, more)
     return folder
 
 
@@ -149,13 +155,26 @@ def _changed_last() -> float:
     return max(path.stat().st_mtime for path in files if path.is_file() and "__pycache__" not in path.parts)
 
 
-def build_image(folder: Path, key: Path) -> None:
+def build_image(folder: Path, key: Path, profile: str = PROFILE, more: tuple[str, ...] = ()) -> None:
     """Build the image that machines boot. Raises: InputError, LabFailure."""
     from drivers.cli import main
     from drivers.lab.layout import LabFailure
 
     shutil.rmtree(folder, ignore_errors=True)
-    code = main(["image", "build", "--profile", PROFILE, "--compress", "lz4", "--out", str(folder), "--key", str(key)])
+    words = [
+        "image",
+        "build",
+        "--profile",
+        profile,
+        "--compress",
+        "lz4",
+        "--out",
+        str(folder),
+        "--key",
+        str(key),
+        *more,
+    ]
+    code = main(words)
     if code:
         raise LabFailure(f"the image could not be built (rack image build ended with {code})")
 

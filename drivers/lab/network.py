@@ -89,18 +89,19 @@ def plug(layout: Layout, node: LabNode) -> None:
             f"link set {node.management_port} master br-mgmt up",
         ),
     )
+    own = (f"addr add {node.data_address}/24 dev eth0",) if node not in layout.dark else ()
     batch(
         netns,
         (
             "link set lo up",
-            f"addr add {node.data_address}/24 dev eth0",
+            *own,
             f"addr add {node.management_address}/24 dev eth1",
             "link set eth0 up",
             "link set eth1 up",
-            *(f"route add {vip}/32 dev eth0" for vip in layout.vips),
+            *(f"route add {vip}/32 dev eth0" for vip in layout.vips if own),
         ),
     )
-    if layout.guests:
+    if layout.guests or layout.found:
         _speak_ipv6(netns, node)
 
 

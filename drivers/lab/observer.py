@@ -98,6 +98,8 @@ class Observer:
 
     def state(self, ask_servers: bool = True) -> RackState:
         """All there is to see of the rack now; asking every server costs each of them a handshake."""
+        if self.layout.found:
+            self.access.learn(self.records())
         return RackState(
             at="",
             nodes=tuple(node.id for node in self.layout.nodes),

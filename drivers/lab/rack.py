@@ -15,6 +15,7 @@ from drivers.lab.layout import LabNode, Layout
 from drivers.lab.machine import read_software
 from drivers.lab.observer import Observer
 from drivers.lab.shell import argv_of, send, state_of
+from drivers.lab.strangers import Strangers
 from drivers.lab.timeline import Timeline
 from drivers.lab.wishes import Wishes
 
@@ -31,6 +32,7 @@ class LabRack:
         self.operator = Wishes(observer, timeline)
         self.dead_switches: set[str] = set()
         self.busy = False
+        self.strangers = Strangers(layout, timeline)
         self.zookeeper_port = observer.access.config.tables.zookeeper.client_port
 
     # -- power and BMCs ---------------------------------------------------------------------------------------------
@@ -49,6 +51,12 @@ class LabRack:
         self.bmc_start(node)
         if boots:
             power.power_on(self.layout, node)
+
+    def plug_in_dark(self) -> None:
+        """Give the machines that are to be found standby power: their BMCs answer, and nothing else does."""
+        for node in self.layout.dark:
+            if node.plugged:
+                self.feed(node.id, boots=False)
 
     def bmc_start(self, node: NodeId) -> None:
         """Start a node's BMC unless it runs."""
@@ -151,6 +159,11 @@ class LabRack:
         path.parent.mkdir(exist_ok=True, parents=True)
         path.touch()
         strike.undo(partial(path.unlink, missing_ok=True))
+
+    @property
+    def boot_ms_max(self) -> int:
+        """How long a machine may take from its power order until it is a member."""
+        return self.observer.access.config.timing.boot_ms_max
 
     # -- what is known of the rack ----------------------------------------------------------------------------------
 

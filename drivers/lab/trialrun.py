@@ -44,6 +44,10 @@ HEAL_MS_MAX = 300_000
 FIRST_ANSWER_MS_MAX = 30_000
 AUDIT_MS_MAX = 20_000
 TAIL_BYTES = 64 << 10
+GAP_MS = 60_000
+"""Faults further apart than this are two stages of a run whose machines are found."""
+STAGE_MS_MAX = 420_000
+WATCH_MS = 1_000
 
 Say = Callable[[str], None]
 
@@ -138,7 +142,10 @@ class TrialRun:
                 injector.heal_all()
 
     def _await_answers(self) -> None:
-        """Wait until every service has answered a client."""
+        """Wait until every service has answered a client; where machines are still to be found nobody waits."""
+        if self._rack.layout.found:
+            self._rack.strangers.begin()
+            return
         wanted = {endpoint.service for endpoint in self._endpoints} if self._scenario.clients.every_ms else set()
 
         def answered() -> bool:
@@ -160,6 +167,9 @@ class TrialRun:
         )
 
     def _fault_phase(self, injector: Injector) -> None:
+        if self._rack.layout.found and not self._options.as_written:
+            self._stages(injector)
+            return
         scenario, timeline = self._scenario, self._rack.timeline
         first_ms = min((planned.fault.at_ms for planned in scenario.faults), default=scenario.duration_ms)
         lead_ms = first_ms if self._options.as_written else min(first_ms, LEAD_MS)
@@ -177,6 +187,23 @@ class TrialRun:
             return not injector.pending and held_ms >= HOLD_MS and (held_ms >= HOLD_MS_MAX or calm())
 
         timeline.run_until(end_ms, over)
+
+    def _stages(self, injector: Injector) -> None:
+        """Where a scenario waits long, wait until all have joined: here that takes seconds instead of minutes."""
+        rack, scenario = self._rack, self._scenario
+        self._watch()
+        rack.timeline.after(2 * LEAD_MS, rack.plug_in_dark)
+        for stage in stages_of(self._planned()):
+            first_ms = min(planned.fault.at_ms for planned in stage)
+            self._say(f"faults: {', '.join(dict.fromkeys(planned.kind for planned in stage))}")
+            injector.arm(now_ms() + LEAD_MS - first_ms, stage)
+            rack.timeline.run_until(now_ms() + scenario.duration_ms, lambda: not injector.pending)
+            self._pending = await_settled(rack, STAGE_MS_MAX, self._say)
+
+    def _watch(self) -> None:
+        """See what `rack status` shows of refusals, once a second until the run ends."""
+        self._rack.strangers.look(self._rack.observer.views().values())
+        self._rack.timeline.after(WATCH_MS, self._watch)
 
     def _heal_phase(self, injector: Injector) -> None:
         """Remove all faults and wait until the rack has converged."""
@@ -263,6 +290,7 @@ class TrialRun:
 
     def _checks(self) -> tuple[Check, ...]:
         """What must hold of every run: judged by what clients saw and what the registers kept."""
+        strangers = self._rack.strangers.checks() if self._rack.layout.found else ()
         lost, double = self._lost(), double_writers(self._ops)
         order = "; ".join(f"{s}: {said}" for s, kept in self._kept.items() if kept and (said := out_of_order(kept)))
         silent = [str(service) for service, kept in self._kept.items() if kept is None]
@@ -279,7 +307,19 @@ class TrialRun:
                 ok=not silent,
                 detail=f"no register to audit: {', '.join(silent)}" if silent else "",
             ),
+            *strangers,
         )
+
+
+def stages_of(faults: tuple[Planned[LabFault], ...]) -> list[tuple[Planned[LabFault], ...]]:
+    """Split faults, in order of time, wherever a scenario waits long before the next one."""
+    stages: list[tuple[Planned[LabFault], ...]] = []
+    for planned in sorted(faults, key=lambda planned: planned.fault.at_ms):
+        if stages and planned.fault.at_ms - stages[-1][-1].fault.at_ms <= GAP_MS:
+            stages[-1] = (*stages[-1], planned)
+        else:
+            stages.append((planned,))
+    return stages
 
 
 class Calm:

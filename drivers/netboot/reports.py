@@ -3,10 +3,14 @@
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from core.events import BootSeen, JoinAdmitted, JoinRefused
+from drivers.clock import wall_text
 from drivers.join.crowd import Voice
 from drivers.log import event as log
 from drivers.netboot.wire import Told
+from drivers.refusals import stamped
 
 KEPT_MAX = 1_000
 """The oldest is lost beyond this: an agent that was away so long has a new rack to look at."""
@@ -37,6 +41,7 @@ class Reports:
             log("boot_refused", reason=event.reason, about=event.node, detail=event.detail)
             if not self._voice.may(self._clock_ms()):
                 return
+            event = msgspec.structs.replace(event, detail=stamped(event.detail, wall_text()))
         elif isinstance(event, BootSeen):
             log("boot_seen", about=event.node, stage=event.stage, detail=event.detail)
         self._number += 1

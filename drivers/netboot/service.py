@@ -26,7 +26,8 @@ from drivers.image.fetch import FETCHED
 from drivers.image.manifest import MANIFEST
 from drivers.join.bundle import Bundles
 from drivers.join.crowd import Voice
-from drivers.join.revocation import RetiredMachines, Revoker, cut_off
+from drivers.join.cut import cut_off
+from drivers.join.revocation import RetiredMachines, Revoker
 from drivers.join.server import JoinServer
 from drivers.netboot.advert import Adverts
 from drivers.netboot.boots import Boots
@@ -43,7 +44,7 @@ from drivers.netboot.shelf import RUNNING, Shelf
 from drivers.netboot.standby import stand_by
 from drivers.netboot.wire import SOCKET, Allow
 from drivers.roster import Roster
-from drivers.zookeeper_server import revoked_file
+from drivers.zookeeper_server import looks_into_list, revoked_file
 
 LOOK_S = 0.25
 """How often windows are looked at: so long after its end a machine may still get an answer from DHCP."""
@@ -92,7 +93,11 @@ class Service:
         self._authority = Authority(netboot.ca)
         self._retired = RetiredMachines(config.tables.state_dir)
         self._revoker = Revoker(
-            self._retired, self._authority, revoked_file(config), lambda node: cut_off(config, node)
+            self._retired,
+            self._authority,
+            revoked_file(config),
+            lambda node: cut_off(config, node),
+            listed=lambda: looks_into_list(config),
         )
         self._place = place = place_of(config, read(self._authority.cert).fingerprint.replace(":", "").lower())
         assert netboot.key is not None

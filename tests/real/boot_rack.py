@@ -12,8 +12,8 @@ import msgspec
 
 from core.ids import ImageId
 from drivers.config import Config, load_config
-from drivers.init import Plan, prepare
-from tests.real.boot_client import Booted
+from drivers.lab.firmware import Booted
+from tests.real.join_rack import CATALOG, first_node
 from tests.unit.boot_server import make_image, uuid_of
 
 ROOT = Path(__file__).parents[2]
@@ -49,18 +49,8 @@ class BootRack:
             nodes += f'[node.bmc]\ndriver = "ipmi"\naddress = "10.98.1.{number}"\npassword_file = "secret"\n'
         boot = '[boot]\nsubnet = "10.98.0.0/24"\npool = "10.98.0.200-10.98.0.250"\n'
         (folder / "inventory.toml").write_text(boot + nodes, encoding="ascii")
-        catalog = 'name = "small"\n[[service]]\nname = "ntp"\nrun = "everywhere"\n'
-        (folder / "catalog.toml").write_text(catalog, encoding="ascii")
-        prepare(
-            Plan(
-                inventory=folder / "inventory.toml",
-                catalog=folder / "catalog.toml",
-                out=folder / "rack",
-                state_dir=folder / "state",
-                run_dir=folder / "run",
-            )
-        )
-        file = folder / "rack" / "nodes" / "n1" / "node.toml"
+        (folder / "catalog.toml").write_text(CATALOG, encoding="ascii")
+        file = first_node(folder)
         table = {"interface": "boot0", "images": str(folder / "images"), "image": self.image}
         table |= {"ca": str(folder / "rack" / "ca"), **netboot}
         lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in table.items())
@@ -109,7 +99,7 @@ class BootRack:
 
     def boot(self, uuid: str, mac: str, *more: str) -> Booted:
         """Let a machine boot."""
-        words = [sys.executable, "-m", "tests.real.boot_client", uuid, mac, *more]
+        words = [sys.executable, "-m", "drivers.lab.firmware", uuid, mac, *more]
         command = ["ip", "netns", "exec", self.machine, *words]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
         assert ended.returncode == 0, ended.stderr

@@ -37,6 +37,20 @@ MAC = {N6: "52:54:00:77:00:06", N7: "52:54:00:77:00:07"}
 CATALOG = 'name = "small"\n[[service]]\nname = "ntp"\nrun = "everywhere"\n'
 
 
+def first_node(folder: Path) -> Path:
+    """Make a rack's files of the inventory and the catalog in a folder; its first node's ``node.toml``."""
+    made = prepare(
+        Plan(
+            inventory=folder / "inventory.toml",
+            catalog=folder / "catalog.toml",
+            out=folder / "rack",
+            state_dir=folder / "state",
+            run_dir=folder / "run",
+        )
+    )
+    return node_folder(folder / "rack", made.first) / "node.toml"
+
+
 class Rack:
     """Keys, image and files of a rack whose first node, n1 at 127.0.0.1, boots n6 and n7."""
 
@@ -184,16 +198,7 @@ def _made(folder: Path) -> Config:
         text += '[node.bmc]\ndriver = "ipmi"\naddress = "10.98.1.6"\npassword_file = "secret"\n'
     (folder / "inventory.toml").write_text(text, encoding="ascii")
     (folder / "catalog.toml").write_text(CATALOG, encoding="ascii")
-    prepare(
-        Plan(
-            inventory=folder / "inventory.toml",
-            catalog=folder / "catalog.toml",
-            out=folder / "rack",
-            state_dir=folder / "state",
-            run_dir=folder / "run",
-        )
-    )
-    return load_config(node_folder(folder / "rack", NodeId("n1")) / "node.toml")
+    return load_config(first_node(folder))
 
 
 def _image(images: Path, build: Path, profile: str) -> ImageId:

@@ -12,17 +12,24 @@ from tests.real.netns import ROOT
 from tests.real.require import require
 
 SUBNET = "10.97.0.0/24"
+SUBNET_6 = "fd97::/120"
+NO_WAIT: dict[bool, tuple[str, ...]] = {True: ("nodad",), False: ()}
+"""An IPv6 address is usable at once only if nobody looks for another one that has it."""
 
 
 class ManyBmcs:
-    """``count`` BMCs from 10.97.0.``first`` on in one namespace; ``node`` is the name of the other, at 10.97.0.1."""
+    """``count`` BMCs from 10.97.0.``first`` on in one namespace; ``node`` is the name of the other, at 10.97.0.1.
 
-    def __init__(self, folder: Path, count: int, first: int = 11) -> None:
+    ``ipv6``: they are in fd97::/64 instead, whose lowest 256 addresses are ``SUBNET_6``.
+    """
+
+    def __init__(self, folder: Path, count: int, first: int = 11, *, ipv6: bool = False) -> None:
         require(bmcs.PROGRAM, "nsenter", "setsid", "ip")
         self.folder = folder
         self.node, self._there = f"mxf{os.getpid()}-{first}n", f"mxf{os.getpid()}-{first}b"
         self.uuids = [str(uuid.uuid5(uuid.NAMESPACE_DNS, f"m{number}")) for number in range(count)]
-        self.addresses = [f"10.97.0.{first + number}" for number in range(count)]
+        start, self._prefix = ("fd97::", 64) if ipv6 else ("10.97.0.", 24)
+        self.addresses = [f"{start}{first + number:{'x' if ipv6 else 'd'}}" for number in range(count)]
         self.folders = [folder / f"m{number}" for number in range(count)]
         self.password = self._password("right", "s3cret")
         for name in (self.node, self._there):
@@ -31,7 +38,7 @@ class ManyBmcs:
         _ip("-n", self.node, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self._there)
         for name in (self.node, self._there):
             _ip("-n", name, "link", "set", "eth0", "up")
-        _ip("-n", self.node, "addr", "add", "10.97.0.1/24", "dev", "eth0")
+        _ip("-n", self.node, "addr", "add", f"{start}1/{self._prefix}", "dev", "eth0", *NO_WAIT[ipv6])
         for number in range(count):
             self._start(number)
 
@@ -62,7 +69,7 @@ class ManyBmcs:
         for name, body in HOOKS.items():
             (folder / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
             (folder / name).chmod(0o755)
-        _ip("-n", self._there, "addr", "add", f"{address}/24", "dev", "eth0")
+        _ip("-n", self._there, "addr", "add", f"{address}/{self._prefix}", "dev", "eth0", *NO_WAIT[self._prefix == 64])
         bmc = bmcs.LabBmc(
             name=f"m{number}",
             folder=folder,

@@ -9,7 +9,7 @@ import pytest
 from core.identity import same_machine
 from drivers.init import prepare
 from drivers.roster import FILE, read
-from tests.contract.test_power_contract import Serial
+from tests.contract.power_worlds import Serial
 from tests.real.lab_bmc import FileMachine
 from tests.real.rack_on_loopback import UP_S_MAX, Rack, rack, wait_until
 

@@ -57,7 +57,9 @@ def test_the_command_rack_and_every_library_run_in_the_image(unpacked: Path) -> 
     done = subprocess.run(["chroot", unpacked, "/usr/bin/rack", "--help"], capture_output=True, text=True, check=True)
     assert "supervisor" in done.stdout
     words = f"import {', '.join((*IMPORTS, 'drivers.agent', 'drivers.supervisor', 'drivers.join.client'))}"
-    subprocess.run(["chroot", unpacked, "/usr/bin/python3", "-B", "-c", words], check=True, capture_output=True)
+    subprocess.run(
+        ["chroot", unpacked, "/usr/lib/moxie/bin/python3", "-B", "-c", words], check=True, capture_output=True
+    )
     for package in PACKAGES:
         sources = sorted((unpacked / "usr/lib/moxie" / package).rglob("*.py"))
         assert sources

@@ -4,12 +4,9 @@ Real TLS on loopback, the real gate, the real client; no machine is booted.
 """
 
 import hashlib
-import json
 import socket
 import ssl
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -20,25 +17,21 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from core.gate import Refused as GateRefused
-from core.ids import NodeId
 from core.records import DomainId, MachineRecord, RackId
 from drivers.ca import Authority, Pair, read, request_for
 from drivers.config import Tls, load_config
 from drivers.image.manifest import make_keys
 from drivers.join import client, tokens
-from drivers.join.boot import Boot
 from drivers.join.client import Refused, join
-from drivers.join.crowd import Limits
 from drivers.join.image import WrongImage
-from drivers.join.messages import BODY_BYTES_MAX, PATH, Bundle, No
-from drivers.join.pinned import Unreachable, Untrusted, authority_of, context_of, post
+from drivers.join.messages import PATH, Bundle
+from drivers.join.pinned import Unreachable, Untrusted, authority_of, post
 from drivers.join.revocation import RetiredMachines
 from drivers.roster import FILE, encode
+from tests.real.join_asks import asked, await_refusal, refusal, send, silent, trusting, words
 from tests.real.join_rack import GUID, MAC, N6, N7, Rack, Served, served
 
 pytestmark = [pytest.mark.real]
-
-HURRIED = Limits(whole_ms=1_500, handshake_ms=700, connections_max=12, each_max=10, knocks_max=10_000)
 
 
 @pytest.fixture
@@ -52,73 +45,6 @@ def here(rack: Rack) -> Iterator[Served]:
     """Its servers, running."""
     with served(rack) as running:
         yield running
-
-
-def silent(text: str) -> None:
-    """What a machine says on its console."""
-
-
-def asked(boot: Boot, **changes: str) -> bytes:
-    """A request as the client makes it, with something else in it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    fields = {
-        "token": boot.token,
-        "uuid": GUID[NodeId(boot.node)],
-        "mac": boot.mac,
-        "image": boot.image,
-        "csr": request_for(key, boot.node).decode(),
-        **changes,
-    }
-    return json.dumps(fields).encode()
-
-
-def trusting(here: Served) -> ssl.SSLContext:
-    """A connection that believes the rack's authority."""
-    return context_of(here.rack.authority.cert.read_text())
-
-
-def send(here: Served, body: bytes, context: ssl.SSLContext | None = None, path: str = PATH) -> tuple[int, bytes]:
-    """Send a request to the join server; status and body of what comes back."""
-    return post(context or trusting(here), "127.0.0.1", here.join, path, body, 10)
-
-
-def refusal(here: Served, body: bytes, context: ssl.SSLContext | None = None) -> str:
-    """Why a request is refused; what the asker hears is the same as what the rack hears, and nothing more."""
-    before = len(here.rack.reasons)
-    status, data = send(here, body, context)
-    assert status in (400, 403)
-    reason = msgspec.json.decode(data, type=No).refused
-    assert json.loads(data) == {"refused": reason}
-    assert here.rack.reasons[before:] == [reason]
-    return reason
-
-
-def await_refusal(rack: Rack, count: int = 1) -> None:
-    """Wait until so many were refused: who hangs up may know it before the server does."""
-    end = time.monotonic() + 10
-    while len(rack.reasons) < count:
-        assert time.monotonic() < end, f"{rack.reasons}: fewer than {count}"
-        time.sleep(0.01)
-
-
-def raw(here: Served, data: bytes, *, tls: bool = True) -> bytes:
-    """Send bytes and read what comes until the server hangs up; b"" if it does so without a word."""
-    with socket.create_connection(("127.0.0.1", here.join), 10) as plain:
-        try:
-            with trusting(here).wrap_socket(plain, server_hostname="127.0.0.1") if tls else plain as link:
-                link.sendall(data)
-                parts = []
-                while part := link.recv(65_536):
-                    parts.append(part)
-        except OSError:
-            return b""
-        return b"".join(parts)
-
-
-def joins(here: Served, node: NodeId = N6) -> None:
-    """The server still does what it is for."""
-    bundle = join(here.boot(node), here.machine(node), silent)
-    assert bundle.node == node
 
 
 # -- the one way in ----------------------------------------------------------------------------------------------------
@@ -155,11 +81,6 @@ def test_secrets_are_for_their_owner_only_and_the_token_is_gone(here: Served) ->
     }
     assert machine.folder.stat().st_mode & 0o777 == 0o700
     assert not machine.tokens[0].exists()
-
-
-def words(boot: Boot) -> dict[str, object]:
-    """The kernel command line's words for a boot."""
-    return {key: value for key, value in msgspec.structs.asdict(boot).items() if value}
 
 
 # -- who asks ----------------------------------------------------------------------------------------------------------
@@ -463,135 +384,3 @@ def test_a_machine_waits_for_a_server_that_is_not_there_yet_and_asks_no_other_ti
         assert client.main(machine) == 1
         assert rack.reasons[before:] == ["token_void"], "asked once"
         assert port == here.join
-
-
-# -- noise -------------------------------------------------------------------------------------------------------------
-
-
-def test_plain_http_is_refused(here: Served) -> None:
-    body = asked(here.boot())
-    answer = raw(here, b"POST /join HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body, tls=False)
-    assert b"moxie" not in answer
-    assert b"200" not in answer
-    await_refusal(here.rack)
-    assert here.rack.reasons == ["bad_request"]
-    joins(here)
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"GET /join HTTP/1.1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
-        b"POST /join HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}",
-        b"POST /join HTTP/1.1\r\n\r\n",
-        b"POST /join HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        b"POST /join HTTP/1.1\r\nContent-Length: 0x10\r\n\r\n",
-        b"POST /join HTTP/1.1\r\nContent-Length: \xb2\r\n\r\n",
-        b"POST /join HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 200\r\n\r\n{}",
-        b"POST /join HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
-        b"POST /join HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (BODY_BYTES_MAX + 1),
-        b"POST /join HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
-        b"POST /join HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
-        b"\x00" * 50_000,
-    ],
-)
-def test_what_is_no_request_to_join_is_refused(here: Served, head: bytes) -> None:
-    answer = raw(here, head)
-    assert not answer or answer.startswith(b"HTTP/1.1 400 ")
-    assert not answer or answer.endswith(b'{"refused":"bad_request"}')
-    await_refusal(here.rack)
-    assert here.rack.reasons == ["bad_request"]
-    joins(here)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{}",
-        b"[" * 60_000,
-        b"\xff\xfe" * 1_000,
-        b"null",
-        b'{"token": 1}',
-        json.dumps(dict.fromkeys(("token",), "x" * 60000)).encode(),
-    ],
-)
-def test_a_body_that_is_no_request_is_refused(here: Served, body: bytes) -> None:
-    assert refusal(here, body) == "bad_request"
-    joins(here)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"token": "../../etc/passwd"},
-        {"token": "A" * 64},
-        {"uuid": "not a uuid"},
-        {"uuid": "-" * 36},
-        {"mac": "52:54:00:77:00"},
-        {"mac": "52:54:00:77:00:06\n"},
-        {"image": "../../../etc"},
-        {"csr": "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"},
-        {"csr": ""},
-        {"extra": "field"},
-    ],
-)
-def test_a_field_of_the_wrong_form_is_refused_and_spends_nothing(here: Served, change: dict[str, str]) -> None:
-    boot = here.boot()
-    reason = refusal(here, asked(boot, **change))
-    assert reason == ("wrong_machine" if change == {"uuid": "-" * 36} else "bad_request")
-    assert here.rack.admitted == []
-
-
-def ended(link: socket.socket) -> bool:
-    """Whether the server hangs up before the link's time is over, with a word or without."""
-    try:
-        while link.recv(4_096):
-            pass
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def test_slow_askers_are_thrown_out_and_disturb_nobody(rack: Rack) -> None:
-    with served(rack, limits=HURRIED) as here:
-        with ExitStack() as stack:
-            links: list[socket.socket] = []
-            for index in range(8):
-                link = stack.enter_context(socket.create_connection(("127.0.0.1", here.join), 10))
-                if index % 2:  # the others do not send a byte of a handshake
-                    link = trusting(here).wrap_socket(link, server_hostname="127.0.0.1")
-                    stack.enter_context(link).sendall(b"POST /join HTTP/1.1\r\nContent-Length: 500\r\n\r\n{")
-                links.append(link)
-            joins(here)
-            begin = time.monotonic()
-            assert all(map(ended, links))
-            assert time.monotonic() - begin < 5
-        await_refusal(rack, 8)
-        assert set(rack.reasons) == {"bad_request"}
-        joins(here, N7)
-
-
-def test_a_flood_of_connections_from_one_address_is_cut_off_there(rack: Rack) -> None:
-    limits = Limits(each_max=4, knocks_max=30)
-    with served(rack, limits=limits) as here:
-        with ExitStack() as stack:
-            links = [stack.enter_context(socket.create_connection(("127.0.0.1", here.join), 5)) for _ in range(60)]
-            assert all(map(ended, links[10:])), "beyond the few that one address may have they are closed at once"
-        other = socket.create_connection(("127.0.0.1", here.join), 10, source_address=("127.0.0.9", 0))
-        with other, trusting(here).wrap_socket(other, server_hostname="127.0.0.1") as secure:
-            assert secure.version() == "TLSv1.3", "another address is served"
-
-
-def test_the_rack_hears_of_so_many_refusals_and_no_more(rack: Rack) -> None:
-    with served(rack, limits=Limits(knocks_max=10_000, told_max=5)) as here:
-        for _ in range(30):
-            send(here, b"{}")
-        assert len(rack.reasons) == 5
-        rack.now_ms += 60_000
-        send(here, b"{}")
-        assert "25 more were refused" in rack.said[-1].detail  # type: ignore[union-attr]
-        joins(here)

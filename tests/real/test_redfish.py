@@ -14,9 +14,14 @@ from cryptography.x509.oid import NameOID
 
 from drivers import bmc
 from drivers.bmc import BmcFailure, Limit
+from drivers.cli import main
 from drivers.clock import now_ms
 from drivers.config import BmcTable, Machine
+from drivers.inventory import Inventory
+from drivers.networks import AccessTable, NetworkTable
+from drivers.power import open_table
 from drivers.redfish import Redfish, survey
+from drivers.scan import Scans
 from tests.real.lab_bmc import free_port, password_file
 from tests.real.redfish_emulator import OTHER, UUID, Emulator
 
@@ -112,8 +117,62 @@ def test_over_https_a_certificate_must_be_what_ca_allows(tmp_path: Path) -> None
     try:
         for driver in (table(emulator, tls=True), table(emulator, tls=True, ca=mine)):
             assert bmc.read(Redfish(driver), limit()) is False
-        assert kind_of(table(emulator, tls=True, ca=another)) == "credentials"
-        assert kind_of(table(emulator, tls=True, ca=tmp_path / "none.pem")) == "credentials"
+        assert kind_of(table(emulator, tls=True, ca=another)) == "untrusted"
+        assert kind_of(table(emulator, tls=True, ca=tmp_path / "none.pem")) == "untrusted"
+    finally:
+        emulator.close()
+
+
+def test_a_scan_finds_a_service_root_over_https_and_says_why_it_is_not_trusted(tmp_path: Path) -> None:
+    mine, another = certificate(tmp_path / "mine.pem"), certificate(tmp_path / "another.pem")
+    emulator = Emulator(tmp_path / "bmc", free_port(socket.SOCK_STREAM), "s3cret", cert=mine)
+
+    def network(ca: Path | None, password: str = "s3cret", *, tls: bool = True) -> NetworkTable:
+        file = password_file(tmp_path, password)
+        access = AccessTable(name="web", driver="redfish", password_file=file, port=emulator.port, ca=ca, tls=tls)
+        return NetworkTable(name="mgmt", subnet="127.0.0.0/30", access=(access,))
+
+    scans = Scans(Inventory(machines={}), tuple, open_table, now_ms)
+    try:
+        for ca, said in (
+            (another, "its certificate is not what ca allows: self-signed certificate"),
+            (tmp_path / "none.pem", f"ca {tmp_path / 'none.pem'}: no such file or directory; needed: a PEM file"),
+            (emulator.folder / "htpasswd", "holds no certificate"),
+        ):
+            (one,) = scans.look(network(ca), now_ms() + 8_000)
+            assert one.redfish is not None, "found all the same"
+            assert one.problem.startswith("is not trusted, so it was sent no password: ")
+            assert said in one.problem
+            assert not one.access
+        for ca_or_none in (mine, None):
+            (one,) = scans.look(network(ca_or_none), now_ms() + 8_000)
+            assert (one.access, one.problem, one.on) == ("web", "", False), "what was not trusted was not refused"
+            assert one.seen is not None
+            assert one.seen.guid == UUID.replace("-", "")
+        (one,) = scans.look(network(mine, "wr0ng"), now_ms() + 8_000)
+        assert one.problem.startswith("refuses every credential given for it (web)")
+        assert scans.look(network(None, tls=False), now_ms() + 8_000) == (), "it speaks TLS only"
+    finally:
+        emulator.close()
+
+
+def test_the_command_takes_a_ca_and_says_what_is_wrong_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["scan", "127.0.0.0/30", "--user", "admin", "--password-file", str(password_file(tmp_path, "s3cret"))]
+    assert main([*words, "--ca", str(tmp_path / "none.pem")]) == 2
+    assert "none.pem: no such file or directory; needed: a PEM file with certificates" in capsys.readouterr().err
+    assert main(["scan", "127.0.0.0/30", "--ca", str(tmp_path / "none.pem")]) == 2
+    assert "--ca belongs to --user and --password-file" in capsys.readouterr().err
+
+
+def test_who_speaks_no_tls_is_sent_no_password(tmp_path: Path) -> None:
+    emulator = Emulator(tmp_path / "bmc", free_port(socket.SOCK_STREAM), "s3cret")
+    try:
+        with pytest.raises(BmcFailure, match="speaks no TLS that can be relied on") as failure:
+            bmc.read(Redfish(table(emulator, tls=True)), limit())
+        assert failure.value.kind == "untrusted"
     finally:
         emulator.close()
 

@@ -15,7 +15,8 @@ from drivers import zookeeper_server as server
 from drivers.ca import Authority, Pair
 from drivers.ceph import Ceph
 from drivers.config import CephTable, Tls
-from drivers.join.revocation import RetiredMachines, Revoker, cut_off
+from drivers.join.cut import cut_off
+from drivers.join.revocation import RetiredMachines, Revoker
 from drivers.roster import FILE, encode
 from tests.real.ceph_local import PROGRAMS, await_that, running_cluster
 from tests.real.require import require

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from core import effects as fx
-from core.events import AnyEvent, OpFailed, OpSucceeded
+from core.events import AnyEvent, OpFailed, OpSucceeded, Stopped
 from core.ids import BootId, Epoch, NodeId, OpId, ServiceName, VolumeName
 from core.records import Instance
 from core.specs import ServiceSpec
@@ -250,3 +250,16 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
     except OSError:
         return ""
+
+
+def serve(node: Node, right_ms: int = 60_000) -> None:
+    """Start the database and let clients in."""
+    node.send(node.start())
+    node.settle()
+    node.send(node.arm(right_ms), fx.AnnounceAddress(service=DB, epoch=EPOCH))
+    assert node.serves()
+
+
+def stopped(node: Node) -> list[bool]:
+    """How each stop so far ended."""
+    return [a.result.clean for a in node.of(OpSucceeded) if isinstance(a.result, Stopped)]

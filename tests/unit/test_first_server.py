@@ -9,14 +9,16 @@ import pytest
 from core.errors import InputError
 from core.ids import NodeId
 from core.records import CLUSTER, ClusterRecord
+from drivers.ca import Authority
 from drivers.config import Config, NodeTables
 from drivers.first_answers import FILE, Answers, gather, keep, usual_pool
+from drivers.first_ground import Ground, look
 from drivers.first_image import put_images
-from drivers.first_server import Places, is_in_memory, put_home
+from drivers.first_server import Places, is_in_memory, put_home, write_inputs
 from drivers.first_start import start
 from drivers.first_words import add_first
 from drivers.image.manifest import BOOT_FILES, Manifest, describe, make_keys, sign, write_manifest
-from drivers.inventory import Inventory, Machine, Machines
+from drivers.inventory import Inventory, Machine, Machines, read_inventory
 from drivers.networks import NetworkTable
 from drivers.seed import ensemble_goal
 from drivers.toml_text import toml_text
@@ -199,3 +201,30 @@ def test_a_rack_that_cannot_be_started_is_said_so(tmp_path: Path) -> None:
         start(tmp_path / "operator.toml", print, ("false",))
     with pytest.raises(InputError, match=r"operator\.toml"):
         start(tmp_path / "operator.toml", print, ("true",), ms_max=0)
+
+
+def test_what_redfish_bmcs_are_checked_with_is_kept_with_the_rack(tmp_path: Path) -> None:
+    vendor = Authority(tmp_path / "vendor")
+    vendor.make()
+    (tmp_path / "pw").write_text("s3cret\n")
+    told = gather(words(f"{GIVEN} --bmc-driver redfish --bmc-ca {vendor.cert}"), tmp_path / "out")
+    told = msgspec.structs.replace(told, bmc_password=tmp_path / "pw")
+    (tmp_path / "out").mkdir()
+    ground = Ground(number=1, address="10.98.0.1", prefix=24, there=True, mac="", uuid="")
+    inventory, _ = write_inputs(told, ground, tmp_path / "out", ())
+    (access,) = read_inventory(inventory).networks[0].access
+    assert (access.driver, access.ca) == ("redfish", tmp_path / "out" / "bmc-ca.pem")
+    assert access.ca is not None
+    assert access.ca.read_bytes() == vendor.cert.read_bytes()
+    keep(told, tmp_path / "out")
+    assert gather(words(""), tmp_path / "out").bmc_ca == vendor.cert
+
+
+def test_a_ca_that_is_of_no_use_is_said_so(tmp_path: Path) -> None:
+    told = gather(words(f"{GIVEN} --bmc-ca {tmp_path / 'none.pem'}"), tmp_path / "out")
+    with pytest.raises(InputError) as caught:
+        look(told, serving=False)
+    said = [one for one in caught.value.problems if "--bmc-ca" in one]
+    assert len(said) == 2
+    assert "is for Redfish; needed: --bmc-driver redfish" in said[0]
+    assert "none.pem: holds no certificate (no such file or directory); needed: a PEM file" in said[1]

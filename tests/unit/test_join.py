@@ -118,7 +118,7 @@ def test_an_inventory_is_carried_with_every_file_that_it_names(tmp_path: Path) -
     ("profile", "able"),
     [
         ("minimal", Abilities(server=False, netboot=True)),
-        ("hyperconverged", Abilities(server=True, netboot=True)),
+        ("hyperconverged", Abilities(server=True, netboot=True, storage=True)),
         ("somebody's own", Abilities()),
         ("", Abilities(server=True, netboot=True)),  # not kept here: as this node itself
     ],

@@ -1,5 +1,6 @@
 """The tables of an inventory about networks: every mistake is said, with what is allowed."""
 
+import ipaddress
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,18 @@ def test_networks_and_the_boot_network_are_read_with_absolute_paths(tmp_path: Pa
             "has 16777216 addresses; allowed: 4096 at most",
         ),
         (NETWORK.replace("10.97.0.0/24", "fd00::/64"), r"has 2\^64 addresses; allowed: 4096 at most, /116 or smaller"),
+        (NETWORK.replace("10.97.0.0/24", "fd00::/64"), r"or its BMCs one by one: addresses in \[\[network\]\]"),
+        (NETWORK.replace("10.97.0.0/24", "fe80::/120"), "is good on one link only"),
+        (NETWORK.replace("10.97.0.0/24", "fd00::1%eth0/128"), "is good on one link only"),
+        (NETWORK.replace("10.97.0.0/24", "::ffff:10.97.0.0/120"), 'IPv4 in disguise; did you mean "10.97.0.0/24"'),
+        (
+            NETWORK.replace("10.97.0.0/24", 'fd00::/64"\naddresses = ["fd00::1", "fd01::1"]\nrack = "r1'),
+            r'addresses\[1\] = "fd01::1": allowed: an address of fd00::/64',
+        ),
+        (
+            NETWORK.replace("10.97.0.0/24", 'fd00::/64"\naddresses = ["host"]\nrack = "r1'),
+            "allowed: an address of fd00::/64",
+        ),
         (NETWORK.replace("10.97.0.0/24", "10.97.0.7/24"), 'did you mean "10.97.0.0/24"'),
         (NETWORK.replace("10.97.0.0/24", "here"), 'network\\[0\\].subnet = "here": allowed: a subnet such as'),
         (NETWORK.replace("10.97.0.0/24", "224.0.0.0/24"), "no machine has such an address"),
@@ -106,3 +119,11 @@ def test_a_machines_opening_names_the_networks_and_what_is_taken(tmp_path: Path)
     assert not opening.node.voter
     assert opening.node.number == 1
     assert [spec.id for spec in opening.inventory] == [NodeId("n1")]
+
+
+def test_of_a_subnet_that_nobody_can_look_through_single_addresses_are_asked(tmp_path: Path) -> None:
+    text = NETWORK.replace("10.97.0.0/24", 'fd00::/64"\naddresses = ["fd00::b", "fd00:0::0C", "fd00::b"]\nrack = "r1')
+    (network,) = read_inventory(written(tmp_path, NODE + text)).networks
+    assert network.hosts == ("fd00::b", "fd00::c")
+    assert network.within(ipaddress.ip_network("fd00::c/128")).hosts == ("fd00::c",)
+    assert network.has("fd00::1:0:0:9")

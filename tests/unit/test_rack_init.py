@@ -9,7 +9,7 @@ from core.errors import InputError
 from core.ids import NodeId
 from core.records import CLUSTER, AnyRecord, Change, ClusterRecord, service_path
 from drivers.access import load_access
-from drivers.ca import read
+from drivers.ca import Authority, read
 from drivers.config import load_config
 from drivers.init import CephAccess, Plan, node_folder, operator_file, prepare, told
 from drivers.seed import ensemble_size, seed
@@ -167,6 +167,18 @@ def test_all_problems_of_all_files_come_together(tmp_path: Path) -> None:
         assert part in said
 
 
+def test_a_rack_that_finds_its_machines_may_begin_with_too_few_for_all_copies(tmp_path: Path) -> None:
+    wanted = plan(tmp_path, nodes=1)
+    copies = '[[service]]\nname = "web"\nrun = { count = 3 }\nhealth = { kind = "tcp", port = 80 }\n'
+    wanted.catalog.write_text(wanted.catalog.read_text(encoding="utf-8") + copies, encoding="utf-8")
+    with pytest.raises(InputError, match="fits on 1 of 1 nodes, needed: 3"):
+        prepare(wanted)
+    found = '[[network]]\nname = "mgmt"\nsubnet = "10.8.0.0/24"\n'
+    access = '[[network.access]]\nname = "lab"\npassword_file = "bmc1.password"\n'
+    wanted.inventory.write_text(wanted.inventory.read_text(encoding="utf-8") + found + access, encoding="utf-8")
+    assert prepare(wanted).nodes == ("n1",)
+
+
 def test_a_node_may_not_be_called_what_the_rack_itself_is_called(tmp_path: Path) -> None:
     wanted = plan(tmp_path)
     wanted.inventory.write_text('[[node]]\nid = "operator"\nnumber = 1\naddress = "10.9.0.1"\n', encoding="utf-8")
@@ -246,3 +258,30 @@ def test_what_is_written_as_toml_reads_back_the_same() -> None:
         "path": "/a b",
         "many": [1, 2.5, "x"],
     }
+
+
+def test_what_redfish_certificates_are_checked_with_goes_to_every_node(tmp_path: Path) -> None:
+    wanted = plan(tmp_path)
+    authority = Authority(tmp_path / "vendor")
+    authority.make()
+    vendor = authority.cert.read_bytes()
+    inventory = tmp_path / "inventory.toml"
+    text = inventory.read_text(encoding="utf-8").replace(
+        'driver = "ipmi"', 'driver = "redfish"\nca = "vendor/ca.pem"', 1
+    )
+    text += '[[network]]\nname = "mgmt"\nsubnet = "10.8.0.0/24"\n'
+    text += '[[network.access]]\nname = "web"\ndriver = "redfish"\n'
+    text += 'password_file = "bmc1.password"\nca = "vendor/ca.pem"\n'
+    inventory.write_text(text, encoding="utf-8")
+    prepare(wanted)
+    moved = tmp_path / "elsewhere"
+    node_folder(wanted.out, NodeId("n2")).rename(moved)
+    authority.cert.unlink()
+    config = load_config(moved / "node.toml")
+    (access_of,) = config.inventory.networks[0].access
+    for ca in (config.machines[NodeId("n1")].bmc.ca, access_of.ca):
+        assert ca is not None
+        assert moved in ca.parents
+        assert ca.read_bytes() == vendor
+    with pytest.raises(InputError, match=r"ca\.pem: holds no certificate"):
+        prepare(wanted)

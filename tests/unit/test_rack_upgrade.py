@@ -1,5 +1,8 @@
 """``rack upgrade``: what may begin, how far it is in words, and the rehearsal that a snapshot carries."""
 
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,7 @@ from drivers.access import load_access
 from drivers.init import operator_file, prepare
 from drivers.snapshot import take
 from drivers.upgrade import Pace, begin, headline, progress, set_state, span
-from drivers.upgrade_images import give, named, servers_with
+from drivers.upgrade_images import give, lacks, named, servers_with
 from tests.real.slot_disk import an_image
 from tests.unit.made_rack import NODES, R1, member_record, node_record, plan, rack_state
 from twin.run import Options, run
@@ -243,6 +246,28 @@ def test_an_image_that_nobody_serves_is_not_begun_with(tmp_path: Path) -> None:
         InputError, match=r"no boot server of this rack has image 0{15}2 \(n1 n2 n3: connection refused\)"
     ):
         servers_with(load_access(operator_file(wanted.out)), NEW)
+
+
+def test_a_server_that_still_checks_an_image_is_waited_for() -> None:
+    """Right after an image was given to it, it is busy reading all of it, and says so."""
+    manifest, asked = b"{}", []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200 if len(asked) > 2 else 503)
+            self.end_headers()
+            self.wfile.write(manifest if len(asked) > 2 else b"")
+
+        def log_message(self, *_: object) -> None:
+            """Tests say nothing."""
+
+    image = ImageId(hashlib.sha256(manifest).hexdigest()[:16])
+    with HTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert lacks(f"127.0.0.1:{server.server_port}", image) == ""
+        server.shutdown()
+    assert asked == [f"/images/{image}/manifest.json"] * 3
 
 
 # -- the rehearsal -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from core.ids import DomainId, Guid, NodeId, RackId
-from core.records import AnyRecord, Change, Lifecycle, MachineRecord, machine_path, node_path
+from core.records import AnyRecord, Change, Lifecycle, MachineRecord, NodeRecord, machine_path, node_path
 from drivers import retire
 from drivers.ceph import Osd
 from tests.unit.made_rack import node_record
@@ -48,6 +48,7 @@ class Storage:
         self.all = {osd.id: osd for osd in osds}
         self.holds = holds
         self.out: list[int] = []
+        self.listed: tuple[str, ...] = ("n1", "n2", "n3")
         self.hosts = {osd.host for osd in osds}
 
     def osds(self) -> tuple[Osd, ...]:
@@ -63,6 +64,12 @@ class Storage:
     def purge(self, osd: int) -> None:
         assert osd in self.out, "its data was copied first"
         del self.all[osd]
+
+    def monitors(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return self.listed, tuple(one for one in self.listed if one != "n3")
+
+    def remove_monitor(self, name: str) -> None:
+        self.listed = tuple(one for one in self.listed if one != name)
 
     def forget_host(self, host: str) -> bool:
         gone = host in self.hosts and all(osd.host != host for osd in self.all.values())
@@ -83,10 +90,23 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_machine_and_every_certificate_that_is_known_are_refused() -> None:
     records, said = desk(), list[str]()
     assert retire.refuse(records, N3, ("cc", "aa"), said.append)
-    assert records.written == [msgspec.structs.replace(MACHINE, retired=True, certificates=("aa", "bb", "cc"))]
-    assert "is refused from now on; 3 certificates of n3 are void" in said[0]
+    node, machine = records.written
+    assert isinstance(node, NodeRecord)
+    assert node.certificates == ("aa", "bb", "cc")
+    assert machine == msgspec.structs.replace(MACHINE, retired=True, certificates=("aa", "bb", "cc"))
+    assert "is refused from now on, by whoever boots others and with 3 certificates" in said[0]
     assert retire.refuse(records, N3, ("cc",), said.append)
-    assert len(records.written) == 1, "again changes nothing"
+    assert len(records.written) == 2, "again changes nothing"
+
+
+def test_a_node_of_the_inventory_without_a_machine_has_its_certificates_noted() -> None:
+    for guid in ("", "another"):
+        records, said = desk(guid=Guid(guid)), list[str]()
+        assert retire.refuse(records, N3, ("cc",), said.append)
+        (node,) = records.written
+        assert isinstance(node, NodeRecord)
+        assert node.certificates == ("aa", "bb", "cc")
+        assert "no machine can be refused, only certificates" in said[0]
 
 
 def test_who_is_not_retired_is_not_refused() -> None:
@@ -99,10 +119,12 @@ def test_who_is_not_retired_is_not_refused() -> None:
 
 def test_what_cannot_be_refused_is_said() -> None:
     said: list[str] = []
-    assert not retire.refuse(desk(guid=Guid("")), N3, (), said.append)
-    assert not retire.refuse(desk(guid=Guid("another")), N3, (), said.append)
     assert not retire.refuse(desk(stale=True), N3, (), said.append)
-    assert ["never identified" in said[0], "has no record" in said[1], "changed meanwhile" in said[2]] == [True] * 3
+    assert not retire.refuse(desk(stale=True), N3, ("cc",), said.append)
+    assert said == [
+        f"the record of machine {GUID} changed meanwhile; once more: rack retire n3",
+        "the record of n3 changed meanwhile; once more: rack retire n3",
+    ]
 
 
 def test_the_nodes_own_osds_are_purged_when_nothing_is_lost_with_them() -> None:
@@ -111,7 +133,17 @@ def test_the_nodes_own_osds_are_purged_when_nothing_is_lost_with_them() -> None:
     assert (storage.out, list(storage.all), storage.hosts) == ([0, 2], [1], {"n4"})
     assert said[0] == "out of the storage: osd.0, osd.2; their data is copied to others"
     assert said[-1] == "n3 is no host of the storage any more"
+    assert storage.listed == ("n1", "n2")
+    assert "the monitor of n3 is removed" in said
     assert {"osd.0 is purged", "osd.2 is purged"} < set(said)
+
+
+def test_a_monitor_that_the_others_need_stays_and_it_says_so() -> None:
+    storage, said = Storage(), list[str]()
+    storage.listed = ("n3",)
+    assert not retire.forget(storage, N3, ADDRESSES, 0, said.append)
+    assert storage.listed == ("n3",)
+    assert said[0] == "the monitor of n3 waits: 0 of 1 agree, too few without it"
 
 
 def test_an_osd_that_runs_or_is_needed_stays_and_it_says_so() -> None:

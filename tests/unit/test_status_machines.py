@@ -1,9 +1,12 @@
 """``rack status`` about machines: who was found and left alone, why boots failed, who was refused, how upgrades go."""
 
 import json
+import re
+from typing import get_args
 
 import msgspec
 
+from core.gate import Refusal
 from core.ids import NO_NODE, BootId, Guid, ImageId, NodeId
 from core.records import (
     UPGRADE,
@@ -17,6 +20,7 @@ from core.records import (
     node_path,
 )
 from drivers.rack_state import Heard, RackState
+from drivers.refusals import WORDS
 from drivers.status import to_json
 from drivers.status_text import status_text
 from formats.paint import Paint
@@ -62,17 +66,45 @@ def test_a_quarantined_node_shows_its_reason_and_the_end_of_its_console() -> Non
     assert "\x1b" not in text
 
 
-def test_refusals_are_said_with_the_node_that_refused() -> None:
-    views: dict[NodeId, Heard] = agents() | {
-        NodeId("n1"): Heard(view=view("n1", refusals=("n6: token_spent, machine x",)))
-    }
-    rack = msgspec.structs.replace(rack_state(), agents=views)
-    assert "  by n1: n6: token_spent, machine x" in status_text(rack, PLAIN).splitlines()
-    many = {NodeId("n1"): Heard(view=view("n1", refusals=tuple(f"no {n}" for n in range(50))))}
-    text = status_text(msgspec.structs.replace(rack, agents=many), PLAIN)
-    assert "by n1: no 49" in text
-    assert "and 30 before" in text
-    assert "by n1: no 29" not in text
+def refused(*said: str) -> list[list[str]]:
+    """The lines of the table of refusals, cell by cell, as an operator sees them half a minute after noon."""
+    views: dict[NodeId, Heard] = agents() | {NodeId("n1"): Heard(view=view("n1", refusals=said))}
+    text = status_text(msgspec.structs.replace(rack_state(), agents=views, at="2026-05-01T12:00:30Z"), PLAIN)
+    part = text[text.index("REFUSED  ") :].split("\n\n")[0].splitlines()
+    return [re.split(r"  +", line) for line in part[1:]]
+
+
+def test_a_refusal_says_when_how_often_as_whom_by_whom_why_and_who_it_was() -> None:
+    who = "machine 11111111-2222-3333-4444-555555555506 with 52:54:00:77:00:06 from 10.98.0.66"
+    lines = refused(
+        f"token_spent as n6: {who} at 2026-05-01T11:58:20Z",
+        f"unknown_machine: {who} at 2026-05-01T11:00:00Z",
+        f"token_spent as n6: {who} at 2026-05-01T12:00:10Z",
+    )
+    card = who.removeprefix("machine ").removesuffix(" from 10.98.0.66")
+    never = "nobody expects this machine (unknown_machine)"
+    assert lines == [
+        ["60 min ago", "1", "–", "n1", never, "10.98.0.66", card],
+        ["20 s ago", "2", "n6", "n1", "its token was used before (token_spent)", "10.98.0.66", card],
+    ]
+
+
+def test_every_reason_for_a_refusal_has_words_of_its_own() -> None:
+    assert set(WORDS) == set(get_args(Refusal))
+    assert len(set(WORDS.values())) == len(WORDS)
+    for reason in WORDS:
+        (line,) = refused(f"{reason}: too slow from 10.98.0.66; 25 more were refused at 2026-05-01T12:00:00Z")
+        assert line[4] == f"{WORDS[reason]} ({reason})"
+        assert line[5:] == ["10.98.0.66", "too slow; 25 more were refused"]
+
+
+def test_refusals_that_say_it_otherwise_are_shown_as_they_are_and_not_without_end() -> None:
+    assert refused("no x")[0][-1] == "no x"
+    lines = refused(
+        *(f"unknown_machine: machine {n:02d} from 10.98.0.66 at 2026-05-01T11:{n:02d}:00Z" for n in range(50))
+    )
+    assert lines[0][:2] == ["earlier", "30"]
+    assert [line[-1] for line in lines[1:]] == [f"{n:02d}" for n in range(30, 50)]
 
 
 def upgraded(state: str, **changes: object) -> RackState:

@@ -1,8 +1,10 @@
-"""What firmware and iPXE do, in a few lines: DHCP with option 97, then the scripts, then kernel, initrd and root image.
+"""What a machine's firmware and iPXE do, in a few lines: DHCP with option 97, TFTP, scripts, and all that they name.
 
-As a program, ``python -m tests.real.boot_client UUID MAC [WORD...]`` boots once on ``eth0`` and prints one JSON object.
+As a program, ``python -m drivers.lab.firmware UUID MAC [WORD...]`` boots once on ``eth0`` of the namespace that it runs
+in and prints one JSON object. Nobody's kernel is started: what was loaded is what counts.
 """
 
+import hashlib
 import http.client
 import json
 import re
@@ -10,7 +12,8 @@ import socket
 import struct
 import subprocess
 import sys
-from urllib.parse import urlsplit
+import time
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 import msgspec
@@ -20,11 +23,19 @@ INTERFACE = "eth0"
 DISCOVER, REQUEST, ACK = 1, 3, 5
 COOKIE = bytes.fromhex("63825363")
 ASK_S = 1.0
-TFTP_PORT, TFTP_BLOCK = 69, 512
+TFTP_PORT, TFTP_BLOCK, TFTP_BLOCKS_MAX = 69, 512, 1 << 16
+PACKET_BYTES_MAX = 2_048
+SCRIPTS_MAX = 30
+HTTP_S, REDIRECTS_MAX, FILE_BYTES_MAX = 20.0, 3, 1 << 28
+FILES = ("vmlinuz", "initrd.img", "root.squashfs")
+ECHO = re.compile(r"^echo (.*)$", re.MULTILINE)
 
 
 class Booted(msgspec.Struct, kw_only=True):
-    """How far a boot came. ``tftp``: bytes of the boot loader; ``script``: what was given; ``words``: kernel words."""
+    """How far a boot came. ``tftp``: bytes of the boot loader; ``script``: what was given; ``words``: kernel words.
+
+    ``root``: bytes of the root image, ``sha256`` what they are.
+    """
 
     address: str = ""
     file: str = ""
@@ -32,10 +43,26 @@ class Booted(msgspec.Struct, kw_only=True):
     script: str = ""
     words: dict[str, str] = {}
     root: int = 0
+    sha256: str = ""
+
+    @property
+    def said(self) -> str:
+        """What the last script prints."""
+        return "; ".join(ECHO.findall(self.script))
 
 
 def boot(uuid: str, mac: str, *, efi: bool = False, firmware: bool = True, load: bool = True) -> Booted:
-    """Boot as far as it goes. ``firmware``: fetch iPXE by TFTP first, as a machine without it does."""
+    """Boot as far as it goes. ``firmware``: fetch iPXE by TFTP first, as a machine without it does. Raises: OSError."""
+    came = find(uuid, mac, efi=efi, firmware=firmware)
+    if came.address:
+        follow(came, uuid, mac, efi=efi)
+    if came.words and load:
+        fetch_files(came)
+    return came
+
+
+def find(uuid: str, mac: str, *, efi: bool = False, firmware: bool = True) -> Booted:
+    """Ask for an address and take it, as firmware and then as iPXE; nothing is in it if nobody answers."""
     came = Booted()
     for ipxe in (False, True) if firmware else (True,):
         address, server, file = lease(uuid, mac, ipxe=ipxe, arch=7 if efi else 0)
@@ -46,26 +73,37 @@ def boot(uuid: str, mac: str, *, efi: bool = False, firmware: bool = True, load:
         _ip("addr", "add", f"{address}/24", "dev", INTERFACE)
         if not ipxe:
             came.tftp = tftp(server, file)
+    return came
+
+
+def follow(came: Booted, uuid: str, mac: str, *, efi: bool = False) -> None:
+    """Follow the scripts from the one that DHCP named. Raises: OSError."""
     settings = {
         "uuid": uuid,
         "mac:hexhyp": mac.replace(":", "-"),
         "serial:uristring": "S1",
         "platform": "efi" if efi else "pcbios",
     }
-    came.script = fetch(came.file).decode()
-    for _ in range(30):
+    came.script = fetch(came.file).decode(errors="replace")
+    for _ in range(SCRIPTS_MAX):
         chained = re.search(r"^chain (?:--replace )?(\S+)", came.script, re.MULTILINE)
         if chained is None:
             break
-        came.script = fetch(re.sub(r"\$\{([^}]+)\}", lambda found: settings[found[1]], chained[1])).decode()
+        pause = re.search(r"^sleep (\d{1,2})$", came.script, re.MULTILINE)
+        time.sleep(int(pause[1]) if pause else 0)  # as the script says
+        filled = re.sub(r"\$\{([^}]+)\}", lambda found: quote(settings[found[1]]), chained[1])
+        came.script = fetch(filled).decode(errors="replace")
     kernel = re.search(r"^kernel (\S+) (.*?) \|\|", came.script, re.MULTILINE)
-    if kernel is None:
-        return came
-    came.words = dict(word.split("=", 1) for word in kernel[2].split() if "=" in word)
-    if load:
-        for name in ("vmlinuz", "initrd.img", "root.squashfs"):
-            came.root = len(fetch(kernel[1].replace("vmlinuz", name)))
-    return came
+    if kernel is not None:
+        came.file = kernel[1]
+        came.words = dict(word.split("=", 1) for word in kernel[2].split() if "=" in word)
+
+
+def fetch_files(came: Booted) -> None:
+    """Fetch kernel, initrd and root image of the script. Raises: OSError."""
+    for name in FILES:
+        data = fetch(came.file.replace(FILES[0], name))
+    came.root, came.sha256 = len(data), hashlib.sha256(data).hexdigest()
 
 
 def lease(uuid: str, mac: str, *, ipxe: bool, arch: int = 0, seconds: float = ASK_S) -> tuple[str, str, str]:
@@ -82,30 +120,33 @@ def lease(uuid: str, mac: str, *, ipxe: bool, arch: int = 0, seconds: float = AS
         link.bind(("0.0.0.0", 68))
         link.settimeout(seconds)
         try:
-            offer = _ask(link, hardware, {53: bytes([DISCOVER]), **options})
+            offer = _ask(link, hardware, {53: bytes([DISCOVER]), **options}, seconds)
             request = {53: bytes([REQUEST]), 50: offer[16:20], 54: _options(offer)[54], **options}
-            answer = _ask(link, hardware, request)
+            answer = _ask(link, hardware, request, seconds)
         except TimeoutError:
             return "", "", ""
     said = _options(answer)
-    assert said[53] == bytes([ACK])
+    if said.get(53) != bytes([ACK]):
+        return "", "", ""
     file = said.get(67) or answer[108:236]
     return socket.inet_ntoa(answer[16:20]), socket.inet_ntoa(said[54]), file.rstrip(b"\0").decode()
 
 
-def _ask(link: socket.socket, hardware: bytes, options: dict[int, bytes]) -> bytes:
+def _ask(link: socket.socket, hardware: bytes, options: dict[int, bytes], seconds: float) -> bytes:
     head = struct.pack("!BBBBIHHIIII", 1, 1, 6, 0, 7, 0, 0x8000, 0, 0, 0, 0) + hardware + bytes(10 + 192) + COOKIE
     words = b"".join(bytes([number, len(value)]) + value for number, value in options.items())
     link.sendto((head + words + b"\xff").ljust(300, b"\0"), ("255.255.255.255", 67))
-    while True:
-        packet = link.recv(2_048)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        packet = link.recv(PACKET_BYTES_MAX)
         if packet[28:34] == hardware:
             return packet
+    raise TimeoutError
 
 
 def _options(packet: bytes) -> dict[int, bytes]:
     found, at = {}, 240
-    while at < len(packet) and packet[at] != 255:
+    while at + 1 < len(packet) and packet[at] != 255:
         if packet[at] == 0:
             at += 1
             continue
@@ -121,21 +162,22 @@ def tftp(server: str, file: str) -> int:
         link.settimeout(2.0)
         link.sendto(struct.pack("!H", 1) + file.encode() + b"\0octet\0", (server, TFTP_PORT))
         size = 0
-        while True:
-            packet, peer = link.recvfrom(2_048)
+        for _ in range(TFTP_BLOCKS_MAX):
+            packet, peer = link.recvfrom(PACKET_BYTES_MAX)
             if packet[:2] != b"\0\3":
                 raise OSError(packet[4:].decode(errors="replace"))
             link.sendto(b"\0\4" + packet[2:4], peer)
             size += len(packet) - 4
             if len(packet) - 4 < TFTP_BLOCK:
                 return size
+    raise OSError(f"{file}: no end after {TFTP_BLOCKS_MAX} blocks")
 
 
 def fetch(url: str) -> bytes:
     """Fetch a URL, following where it sends us. Raises: OSError."""
-    for _ in range(3):
+    for _ in range(REDIRECTS_MAX):
         parts = urlsplit(url)
-        link = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=20)
+        link = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=HTTP_S)
         try:
             link.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path)
             answer = link.getresponse()
@@ -144,7 +186,9 @@ def fetch(url: str) -> bytes:
                 continue
             if answer.status != 200:
                 raise OSError(f"{url}: {answer.status}")
-            return answer.read()
+            return answer.read(FILE_BYTES_MAX)
+        except http.client.HTTPException as error:
+            raise OSError(f"{url}: {type(error).__name__}") from error
         finally:
             link.close()
     raise OSError(f"{url}: sent around")
@@ -155,6 +199,6 @@ def _ip(*words: str) -> None:
 
 
 if __name__ == "__main__":
-    uuid, mac, *more = sys.argv[1:]
-    found = boot(uuid, mac, efi="efi" in more, firmware="ipxe" not in more, load="script" not in more)
+    its_uuid, its_mac, *more = sys.argv[1:]
+    found = boot(its_uuid, its_mac, efi="efi" in more, firmware="ipxe" not in more, load="script" not in more)
     print(json.dumps(msgspec.to_builtins(found)))
