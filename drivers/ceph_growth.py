@@ -220,7 +220,8 @@ def _monitor(cluster: Cluster) -> tuple[AddMonitor | None, str]:
     there, spare = len(cluster.monitors), _spare(cluster)
     goal = next(size for size in SIZES if size <= max(1, there + len(spare)))
     if there >= goal:
-        voting = [node for node in _living(cluster.voters, cluster) if node not in cluster.hosts]
+        known = {*cluster.hosts, *cluster.monitors}
+        voting = [node for node in _living(cluster.voters, cluster) if node not in known]
         needed = next((size for size in reversed(SIZES) if size > there), there)
         if there + len(spare) + len(voting) >= needed > there:
             many = "1 monitor" if there == 1 else f"{there} monitors"

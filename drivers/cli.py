@@ -257,6 +257,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from drivers.access import load_access
     from drivers.status import look, to_json
     from drivers.status_text import status_text
+    from formats.columns import room_here
     from formats.paint import Paint
 
     access = load_access(arguments.config)
@@ -264,7 +265,7 @@ def _status(arguments: argparse.Namespace) -> int:
     while True:
         try:
             rack = look(access)
-            text = to_json(rack) if arguments.json else status_text(rack, paint)
+            text = to_json(rack) if arguments.json else status_text(rack, paint, room_here())
         except InputError as error:
             if not arguments.watch:
                 raise

@@ -123,7 +123,7 @@ def make(answers: Answers, places: Places, ceph: CephAccess | None = None, say: 
     if remember_words(words | ({"moxie.gw": answers.gateway} if answers.gateway else {})):
         said.append("told the boot loader of this machine its address, for every boot")
     if hand_over(operator_file(places.out).parent):
-        said.append("put what the operator's commands need on the key: its folder moxie/operator, for another machine")
+        said.append("put what the operator's commands need on the key: moxie/operator, for a machine with a keyboard")
     return Made(node=NodeId(answers.node), address=ground.address, image=image, new=new, said=tuple(said))
 
 
@@ -147,14 +147,16 @@ def put_home(folder: Path, home: Path) -> bool:
     return new
 
 
-def told(made: Made, places: Places, systemd: bool) -> str:
-    """Say what was done and what comes next."""
+def told(made: Made, places: Places, systemd: bool, starts: bool = False) -> str:
+    """Say what was done and what comes next; ``starts``: that it is started now."""
     config, operator = places.home / "node.toml", operator_file(places.out)
     start = "systemctl start moxie-daemons moxie" if systemd else f"rack supervisor --config {config}"
     lines = [f"{made.node} at {made.address} is the first server; machines boot image {made.image}"]
     lines += [f"  {sentence}" for sentence in made.said]
     if lost := [str(path) for path in (places.home, places.out) if is_in_memory(path)]:
         lines.append(f"  {' and '.join(lost)} in memory only: lost at the next boot; give this machine a disk for it")
+    if starts:
+        return "\n".join([*lines, "  starting it"])
     lines += [
         f"  start it:                   {start}",
         f"  once, as soon as it runs:   rack init --seed-records --config {operator}",
@@ -180,7 +182,7 @@ def run(arguments: argparse.Namespace) -> int:
     places = Places(home=arguments.home.absolute(), out=out, state_dir=state_dir)
     systemd = Path("/etc/systemd/system/moxie.service").exists()
     made = make(answers, places, CephAccess.asked(arguments))
-    print(told(made, places, systemd), flush=True)
+    print(told(made, places, systemd, arguments.start), flush=True)
     if arguments.start:
         from drivers.first_start import start
 
@@ -188,9 +190,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def write_inputs(
-    answers: Answers, ground: Ground, out: Path, more: tuple[dict[str, object], ...]
-) -> tuple[Path, Path]:
+def write_inputs(answers: Answers, ground: Ground, out: Path, more: tuple[dict[str, object], ...]) -> tuple[Path, Path]:
     """Write inventory and catalog, to which those of ``more`` are added that it lacks. Raises: InputError."""
     password = out / "bmc-password"
     if not _holds(password, answers.bmc_password.read_bytes()):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from core.gate import Refusal
+from core.identity import plain_mac
 from core.ids import NodeId
 from core.view import NodeView
 
@@ -34,18 +35,20 @@ _FORM = re.compile(
     r"(?P<reason>[a-z_]+)(?: as (?P<node>\S+))?: (?P<detail>.*?)(?: from (?P<address>[0-9a-fA-F.:]+))?"
     r"(?P<more>; (?P<kept>\d+) more were refused)?(?: at (?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ))?"
 )
+_WHO = re.compile(r"with (?P<mac>[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5})")
 HEAD = ("REFUSED", "TIMES", "AS", "BY", "WHY", "FROM", "WHO")
 Row = Sequence[str]
 
 
 class Heard(msgspec.Struct, kw_only=True):
-    """Equal refusals. ``at``: when the last one was, "" if that is not known."""
+    """Equal refusals. ``at``: when the last one was, "" if that is not known; ``who``: who it was, each once."""
 
-    by: NodeId
     reason: str
     node: str
-    detail: str
+    card: str
     address: str
+    by: list[NodeId] = []
+    who: list[str] = []
     at: str = ""
     times: int = 0
 
@@ -56,41 +59,45 @@ def stamped(detail: str, at: str) -> str:
 
 
 def heard(views: Mapping[NodeId, NodeView]) -> list[Heard]:
-    """What the agents show, equal ones together, the latest last."""
+    """What the agents show, equal ones together, the latest last: of one card, from one address, for one reason."""
     found: dict[tuple[str, ...], Heard] = {}
     for by, view in sorted(views.items()):
         for said in view.refusals:
-            one = _read(by, said)
-            known = found.pop(key := (by, one.reason, one.node, one.detail, one.address), one)
+            one, who = _read(said)
+            known = found.setdefault((one.reason, one.node, one.card, one.address or who), one)
             known.at, known.times = max(known.at, one.at), known.times + 1
-            found[key] = known
+            known.by += [by] if by not in known.by else []
+            known.who += [who] if who not in known.who else []
     return sorted(found.values(), key=lambda one: one.at)
 
 
 def rows(views: Mapping[NodeId, NodeView], at: str) -> list[Row]:
     """The table, the latest last; ``at``: the time of the look."""
     known = heard(views)
-    shown = [
-        (_ago(one.at, at), str(one.times), one.node or "–", one.by, _why(one.reason), one.address or "–", one.detail)
-        for one in known[-ROWS_MAX:]
-    ]
+    shown = [_row(one, at) for one in known[-ROWS_MAX:]]
     more = len(known) - ROWS_MAX
     return [*([("earlier", str(more), "", "", "more of them", "", "")] if more > 0 else []), *shown]
 
 
-def _read(by: NodeId, said: str) -> Heard:
+def _row(one: Heard, at: str) -> Row:
+    others = len(one.who) - 1
+    more = f", and {others} {'other UUIDs' if one.card else 'more'}" if others else ""
+    why, address = _why(one.reason), one.address or "–"
+    return _ago(one.at, at), str(one.times), one.node or "–", " ".join(one.by), why, address, one.who[-1] + more
+
+
+def _read(said: str) -> tuple[Heard, str]:
+    """A refusal, and who it was: UUID and card as people write them, if it was somebody who said so."""
     found = _FORM.fullmatch(said)
     if found is None:
-        return Heard(by=by, reason="", node="", detail=said, address="")
-    detail = found["detail"].removeprefix("machine ") + (found["more"] or "")
-    return Heard(
-        by=by,
-        reason=found["reason"],
-        node=found["node"] or "",
-        detail=detail,
-        address=found["address"] or "",
-        at=found["at"] or "",
-    )
+        return Heard(reason="", node="", card="", address="", by=[], who=[]), said
+    reason, node, address, at = (found[key] or "" for key in ("reason", "node", "address", "at"))
+    who, card = found["detail"].removeprefix("machine "), ""
+    if machine := _WHO.search(who):
+        card = plain_mac(machine["mac"])
+        who = who.replace(machine["mac"], card)
+    who += found["more"] or ""
+    return Heard(reason=reason, node=node, card=card, address=address, at=at, by=[], who=[]), who
 
 
 def _why(reason: str) -> str:

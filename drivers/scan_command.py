@@ -23,7 +23,7 @@ from drivers.power import open_table
 from drivers.redfish import trusted_by
 from drivers.roster import Roster
 from drivers.scan import WINDOW_MS, Scans, Sighting, in_order
-from drivers.status_text import columns
+from formats.columns import columns, room_here, wrapped
 from formats.paint import Paint
 from formats.problems import Problems, one_of
 
@@ -52,7 +52,7 @@ def scan(arguments: Namespace) -> int:
     records = _records(access) if access is not None else ()
     scans = Scans(inventory, lambda: records, open_table, now_ms)
     looked = [_look(scans, network) for network in networks]
-    sys.stdout.write(to_json(looked) if arguments.json else to_text(looked, Paint(sys.stdout.isatty())))
+    sys.stdout.write(to_json(looked) if arguments.json else to_text(looked, Paint(sys.stdout.isatty()), room_here()))
     found = [one for look in looked for one in look.sightings]
     return 0 if found and not any(_problem(look, one) for look in looked for one in look.sightings) else 1
 
@@ -80,8 +80,8 @@ def to_json(looked: Iterable[Looked]) -> str:
     return json.dumps(shown, separators=(",", ":")) + "\n"
 
 
-def to_text(looked: Sequence[Looked], paint: Paint) -> str:
-    """A table for each subnet."""
+def to_text(looked: Sequence[Looked], paint: Paint, room: int = 0) -> str:
+    """A table for each subnet. ``room``: columns of the terminal, 0: as many as it takes."""
     parts: list[str] = []
     for look in looked:
         count, net = len(look.sightings), look.network.net
@@ -93,8 +93,8 @@ def to_text(looked: Sequence[Looked], paint: Paint) -> str:
         parts.append(f"{paint.strong(said)}  {paint.dim(f'{look.ms / 1_000:.1f} s')}\n")
         rows = [row for one in look.sightings for row in _rows(look, one, paint)]
         head = ("ADDRESS", "SPEAKS", "GUID", "KNOWN AS", "CREDENTIALS", "POWER")
-        parts += [line + "\n" for line in columns(head, rows, paint)]
-        parts += [paint.bad(line) + "\n" for line in _problems(look)]
+        parts += [line + "\n" for line in columns(head, rows, paint, room)]
+        parts += [part + "\n" for line in _problems(look) for part in wrapped(paint.bad(line), room, 2, 4)]
         if _unverified(look):
             parts.append(
                 paint.dim("  certificates of Redfish BMCs were not checked; needed for that: ca, or --ca FILE") + "\n"
@@ -117,7 +117,7 @@ def _problems(look: Looked) -> list[str]:
     lines = []
     for problem, addresses in about.items():
         more = f" and {len(addresses) - SHOWN_MAX} more" if len(addresses) > SHOWN_MAX else ""
-        lines.append(f"  {' '.join(addresses[:SHOWN_MAX])}{more}: {problem}")
+        lines.append(f"{' '.join(addresses[:SHOWN_MAX])}{more}: {problem}")
     return lines
 
 

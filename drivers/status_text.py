@@ -7,7 +7,8 @@ from core.records import Instance, Lifecycle, MemberRecord
 from core.specs import ServiceSpec
 from drivers import refusals
 from drivers.rack_state import RackState
-from drivers.status_machines import machine_rows, quarantine_lines, upgrade_lines
+from drivers.status_machines import AS_ABOVE, machine_rows, quarantine_lines, upgrade_lines
+from formats.columns import INDENT, Row, columns, in_order, wrapped
 from formats.paint import Paint, harmless
 
 NODES_MAX = 60
@@ -16,41 +17,27 @@ SAID_MAX = 40
 
 _GOOD = (Lifecycle.JOINED,)
 _BAD = (Lifecycle.LOST, Lifecycle.SUSPECT, Lifecycle.QUARANTINED, Lifecycle.RECOVERING)
-Row = Sequence[str]
 
 
-def status_text(rack: RackState, paint: Paint) -> str:
-    """Write the whole table; it ends with a newline."""
+def status_text(rack: RackState, paint: Paint, room: int = 0) -> str:
+    """Write the whole table; it ends with a newline. ``room``: columns of the terminal, 0: as many as it takes."""
     parts = [
-        _headline(rack, paint),
-        upgrade_lines(rack, paint),
-        _nodes(rack, paint),
-        columns(("FOUND AT", "MACHINE", "NODE", "ACCESS", "REMARKS"), machine_rows(rack, paint), paint),
-        columns(("SINGLETON", "HOLDER", "EPOCH", "STATE", "FOR", "REMARKS"), _singleton_rows(rack, paint), paint),
-        columns(("COPIES", "RUNNING", "ON"), _copy_rows(rack, paint), paint),
-        columns(("POWER", "IN FLIGHT"), _power_rows(rack, paint), paint),
-        _listed("storage", rack.storage, paint.plain, paint),
-        _listed("fences", _fences(rack), paint.bad, paint),
-        quarantine_lines(rack, paint),
-        _listed("not as the inventory says", rack.problems, paint.bad, paint),
-        columns(refusals.HEAD, refusals.rows(rack.views, rack.at), paint),
-        _listed("pending", rack.pending(), paint.plain, paint),
-        _listed("not reached", rack.not_reached(), paint.bad, paint),
+        _headline(rack, paint, room),
+        upgrade_lines(rack, paint, room),
+        _nodes(rack, paint, room),
+        columns(("FOUND AT", "MACHINE", "NODE", "ACCESS", "REMARKS"), machine_rows(rack, paint), paint, room, AS_ABOVE),
+        columns(("SINGLETON", "HOLDER", "EPOCH", "STATE", "FOR", "REMARKS"), _singleton_rows(rack, paint), paint, room),
+        columns(("COPIES", "RUNNING", "ON"), _copy_rows(rack, paint), paint, room),
+        columns(("POWER", "IN FLIGHT"), _power_rows(rack, paint), paint, room),
+        _listed("storage", rack.storage, paint.plain, paint, room),
+        _listed("fences", _fences(rack), paint.bad, paint, room),
+        quarantine_lines(rack, paint, room),
+        _listed("not as the inventory says", rack.problems, paint.bad, paint, room),
+        columns(refusals.HEAD, refusals.rows(rack.views, rack.at), paint, room),
+        _listed("pending", rack.pending(), paint.plain, paint, room),
+        _listed("not reached", rack.not_reached(), paint.bad, paint, room),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-
-
-def columns(head: Row, rows: list[Row], paint: Paint) -> list[str]:
-    """Align cells under their heads; nothing at all without rows. Colours take no room."""
-    if not rows:
-        return []
-    table: list[Row] = [[paint.dim(cell) for cell in head], *([paint.cell(cell) for cell in row] for row in rows)]
-    widths = [max(map(paint.width, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = [cell + " " * (width - paint.width(cell)) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def short_time(ms: int) -> str:
@@ -64,7 +51,7 @@ def short_time(ms: int) -> str:
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 
-def _headline(rack: RackState, paint: Paint) -> list[str]:
+def _headline(rack: RackState, paint: Paint, room: int) -> list[str]:
     lives, members, cluster = rack.lives, rack.members, rack.cluster
     known = sorted({*rack.nodes, *lives})
     joined = [node for node in known if node in members]
@@ -78,33 +65,38 @@ def _headline(rack: RackState, paint: Paint) -> list[str]:
         change += [f"{' '.join(cluster.leaving)} leaving"] if cluster.leaving else []
         said.append(f"its change under way: {', '.join(change)}")
     brakes = [node for node, view in sorted(rack.views.items()) if view.brake]
-    lines = [f"{paint.strong('; '.join(said))}  {paint.dim(rack.at)}"]
+    text = "; ".join(said)
+    if room and len(text) + 2 + len(rack.at) > room:
+        lines = [*wrapped(paint.strong(text), room, 0, INDENT), " " * INDENT + paint.dim(rack.at)]
+    else:
+        lines = [f"{paint.strong(text)}  {paint.dim(rack.at)}"]
     if brakes:
-        lines.append(paint.bad(f"storm brake: {' '.join(brakes)} saw too many members disappear and fence nobody"))
+        storm = f"storm brake: {' '.join(brakes)} saw too many members disappear and fence nobody"
+        lines += wrapped(paint.bad(storm), room, 0, INDENT)
     return lines
 
 
-def _nodes(rack: RackState, paint: Paint) -> list[str]:
+def _nodes(rack: RackState, paint: Paint, room: int) -> list[str]:
     """The table of nodes; with what they booted where any of them booted an image."""
     head = ("NODE", "STATE", "SESSION", "BOOTS", "ENSEMBLE", "IMAGE", "REMARKS")
     rows = _node_rows(rack, paint)
     if not any(row[5] for row in rows):
-        return columns((*head[:5], head[6]), [(*row[:5], row[6]) for row in rows], paint)
-    return columns(head, rows, paint)
+        return columns((*head[:5], head[6]), [(*row[:5], row[6]) for row in rows], paint, room)
+    return columns(head, rows, paint, room)
 
 
 def _node_rows(rack: RackState, paint: Paint) -> list[Row]:
     lives, members, power = rack.lives, rack.members, rack.power
     ensemble, left_out = rack.ensemble, 0
     rows: list[Row] = []
-    known = sorted({*rack.nodes, *lives})
+    known = sorted({*rack.nodes, *lives}, key=in_order)
     for node in known:
         life, member = lives.get(node), members.get(node)
         state = life.state if life is not None else None
         voter = ensemble is not None and node in ensemble.voters
         remarks = _remarks(rack, node, member)
         if life is not None and life.reason:
-            remarks.append(life.reason)
+            remarks.append("why: see below" if state is Lifecycle.QUARANTINED else life.reason)
         order = power.get(node)
         if order is not None and order.action and member is None:
             remarks.append(f"{order.action} ordered by {order.by}, generation {order.generation}")
@@ -179,7 +171,7 @@ def _copy_rows(rack: RackState, paint: Paint) -> list[Row]:
         running = [node for node in rack.running(spec.name) if node in members]
         wanted = len(members) if spec.run == "everywhere" else spec.count
         count = f"{len(running)} of {wanted}"
-        missing = [node for node in sorted(members) if node not in running]
+        missing = [node for node in sorted(members, key=in_order) if node not in running]
         where = "everywhere" if spec.run == "everywhere" and not missing else _some(running)
         if spec.run == "everywhere" and missing:
             where = f"all but {_some(missing)}" if running else "nowhere seen"
@@ -217,9 +209,10 @@ def _named(instance: Instance) -> str:
     return f"the opening {instance.address} of {instance.node} at epoch {instance.epoch}"
 
 
-def _listed(head: str, said: Iterable[str], colour: Paint.Colour, paint: Paint) -> list[str]:
+def _listed(head: str, said: Iterable[str], colour: Paint.Colour, paint: Paint, room: int) -> list[str]:
     lines = list(said)
     if not lines:
         return []
     more = [paint.dim(f"  and {len(lines) - SAID_MAX} more")] if len(lines) > SAID_MAX else []
-    return [paint.dim(head.upper()), *(colour(f"  {harmless(line)}") for line in lines[:SAID_MAX]), *more]
+    shown = [part for line in lines[:SAID_MAX] for part in wrapped(colour(harmless(line)), room, 2, INDENT)]
+    return [paint.dim(head.upper()), *shown, *more]

@@ -136,7 +136,7 @@ def _look(access: Access) -> Progress | None:
 
 
 def _show(seen: Progress, pace: Pace, arguments: argparse.Namespace) -> None:
-    from drivers.status_text import columns
+    from formats.columns import columns, room_here
     from formats.paint import Paint
 
     if arguments.json:
@@ -148,7 +148,7 @@ def _show(seen: Progress, pace: Pace, arguments: argparse.Namespace) -> None:
     said = headline(seen, pace)
     colour = paint.bad if seen.record.state == "halted" else paint.strong
     head, *rows = table(seen)
-    print(clear + "\n".join([colour(said), "", *columns(head, list(rows), paint)]), flush=True)
+    print(clear + "\n".join([colour(said), "", *columns(head, list(rows), paint, room_here())]), flush=True)
 
 
 def _rehearse(arguments: argparse.Namespace) -> int:

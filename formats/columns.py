@@ -1,4 +1,4 @@
-"""Tables and lists for a person at a terminal: aligned, and wrapped inside what room there is instead of at its edge."""
+"""Tables and lists for a person at a terminal: aligned, and wrapped inside what room there is, not at its edge."""
 
 import os
 import re
@@ -22,17 +22,18 @@ _PAINTED = re.compile(r"((?:\x1b\[[0-9;]*m)*)(.*?)((?:\x1b\[[0-9;]*m)*)", re.DOT
 
 
 def room_here() -> int:
-    """Columns of the terminal that is written to, 0 where none is known: then nothing is wrapped, for whoever searches."""
+    """Columns of the terminal that is written to; 0 if it is none: then nothing is wrapped, for whoever searches."""
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         return 0
     return max(shutil.get_terminal_size().columns, ROOM_MIN)
 
 
-def columns(head: Row, rows: Sequence[Row], paint: Paint, room: int = 0) -> list[str]:
+def columns(head: Row, rows: Sequence[Row], paint: Paint, room: int = 0, ditto: str = "") -> list[str]:
     """Align cells under their heads; nothing at all without rows. Colours take no room.
 
     ``room``: columns there are, 0: as many as it takes. Where they do not suffice sentences are wrapped in their
-    columns; where that is too narrow, the last columns go below each row instead.
+    columns; where that is too narrow, the last columns go below each row instead. ``ditto``: what a cell says that
+    repeats the one above; that never goes below.
     """
     if not rows:
         return []
@@ -42,6 +43,9 @@ def columns(head: Row, rows: Sequence[Row], paint: Paint, room: int = 0) -> list
     for number, row in enumerate(table):
         lines += _beside(row[:kept], widths, paint)
         rest = [cell for cell in row[kept:] if paint.width(cell)]
+        if len(rest) == 1 and number and _parts(rest[0])[1] == ditto:
+            beside = lines[-1] + GAP + rest.pop()
+            lines[-1] = beside if paint.width(beside) <= room else lines[-1]
         if rest and number:
             lines += [line for cell in rest for line in wrapped(cell, room, INDENT, INDENT)]
     return lines
@@ -52,11 +56,17 @@ def wrapped(text: str, room: int, indent: int = 0, hanging: int = 0) -> list[str
     before, plain, after = _parts(text)
     if not room or indent + len(plain) <= room:
         return [" " * indent + text]
-    found = textwrap.wrap(
-        plain, max(room - hanging, CELL_MIN), break_on_hyphens=False, initial_indent=" " * max(indent - hanging, 0)
+    lead = " " * indent, " " * hanging
+    lines = textwrap.wrap(
+        plain, max(room, CELL_MIN), initial_indent=lead[0], subsequent_indent=lead[1], break_on_hyphens=False
     )
-    lines = [line.lstrip() if number else line for number, line in enumerate(found)]
-    return [" " * (hanging if number else min(indent, hanging)) + before + line + after for number, line in enumerate(lines)]
+    return [lead[number > 0] + before + line[len(lead[number > 0]) :] + after for number, line in enumerate(lines)]
+
+
+def in_order(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Where a name stands among others for a person, who counts n2 before n10."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts)
 
 
 def _fitting(table: Sequence[Row], paint: Paint, room: int) -> tuple[int, list[int]]:
@@ -86,7 +96,8 @@ def _shrunk(natural: list[int], least: list[int], room: int) -> list[int]:
 
 
 def _beside(row: Row, widths: Sequence[int], paint: Paint) -> list[str]:
-    cells = [wrapped(cell, width) if paint.width(cell) > width else [cell] for cell, width in zip(row, widths, strict=True)]
+    pairs = list(zip(row, widths, strict=True))
+    cells = [wrapped(cell, width) if paint.width(cell) > width else [cell] for cell, width in pairs]
     lines = []
     for number in range(max(map(len, cells))):
         parts = [cell[number] if number < len(cell) else "" for cell in cells]

@@ -11,6 +11,25 @@ from pathlib import Path
 OVERLAY = Path(__file__).parent / "root"
 """What is copied over an image's root: configuration only, no program and no secret."""
 
+SPELLED = (
+    "spectre_v2=auto",
+    "spectre_v2_user=auto",
+    "spectre_bhi=on",
+    "spec_store_bypass_disable=auto",
+    "l1tf=flush",
+    "mds=full",
+    "tsx_async_abort=full",
+    "mmio_stale_data=full",
+    "retbleed=auto",
+    "spec_rstack_overflow=safe-ret",
+    "reg_file_data_sampling=on",
+    "tsa=on",
+    "indirect_target_selection=on",
+    "vmscape=ibpb",
+)
+"""Mitigations that are on by default, written down: from Linux 6.9 on a kernel can be built with any of them off. Those
+that have no word for their default (srbds, gather_data_sampling) are left out."""
+
 KERNEL_WORDS = (
     "init_on_alloc=1",
     "init_on_free=1",
@@ -19,6 +38,7 @@ KERNEL_WORDS = (
     "randomize_kstack_offset=1",
     "hardened_usercopy=1",
     "mitigations=auto",
+    *SPELLED,
     "vsyscall=none",
     "vdso32=0",
     "debugfs=off",

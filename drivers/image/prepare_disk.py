@@ -4,11 +4,14 @@ Run by a unit of the image, in the way of every first boot: it imports little. O
 kernel command line is touched, and only if it is blank or was prepared by us; any other is left alone.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -123,14 +126,32 @@ def _profile() -> str:
 def _mount(path: Path) -> None:
     """Mount the state partition and bind it over what a node remembers."""
     number = partitions(path)[STATE_LABEL].number
-    subprocess.run(("blockdev", "--rereadpt", str(path)), check=False, capture_output=True)
-    device = _device(path, number)
     STATE.mkdir(parents=True, exist_ok=True)
-    _call("mount", "-t", "ext4", "-o", "rw,nosuid,nodev,noatime", str(device), str(STATE))
+    with alone(path):
+        subprocess.run(("blockdev", "--rereadpt", str(path)), check=False, capture_output=True)
+        device = _device(path, number)
+        _call("mount", "-t", "ext4", "-o", "rw,nosuid,nodev,noatime", str(device), str(STATE))
     for name, place in BOUND.items():
         (STATE / name).mkdir(mode=0o700, exist_ok=True)
         _call("mount", "--bind", str(STATE / name), str(place))
     print(f"moxie: state on {device}")
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep udev away from a disk.
+
+    Whenever somebody has written to one, udev has the partition table read once more: for a moment there are no
+    partitions. Those that are mounted stay.
+
+    Source: systemd.io, "Locking Block Device Access".
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # closing one that could write would be such a moment itself
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _device(path: Path, number: int) -> Path:

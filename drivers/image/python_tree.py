@@ -80,11 +80,11 @@ def copy_code(root: Path, sources: Path) -> None:
     for path in sorted((home, *home.rglob("*"))):
         path.chmod(0o755 if path.is_dir() else 0o644)
     rack.chmod(0o755)
-    _make_interpreter(home)
+    make_interpreter(home, Path(f"../../../bin/python{PYTHON}"), Path("/") / HOME)
 
 
-def _make_interpreter(home: Path) -> None:
-    """Make a Python that finds our libraries before Debian's: Ceph's packages bring an older one of the same name.
+def make_interpreter(home: Path, python: Path, code: Path) -> None:
+    """Make a Python in ``home`` that finds ``code`` before Debian's libraries: Ceph brings older ones of that name.
 
     It is a virtual environment over the system's Python, whose libraries (``rados``) it finds as well. Ceph's own
     programs go on with the system's and never see ours. Source: PEP 405, and Python's documentation of ``site``.
@@ -93,10 +93,10 @@ def _make_interpreter(home: Path) -> None:
     place = home / f"lib/python{PYTHON}/site-packages"
     place.mkdir(parents=True)
     (home / INTERPRETER).parent.mkdir()
-    (home / INTERPRETER).symlink_to(f"../../../bin/python{PYTHON}")
+    (home / INTERPRETER).symlink_to(python)
     files = {
         home / "pyvenv.cfg": "".join(f"{name} = {value}\n" for name, value in settings.items()),
-        place / f"{DISTRIBUTION}.pth": f"/{HOME}\n",
+        place / f"{DISTRIBUTION}.pth": f"{code}\n",
     }
     for path, text in files.items():
         path.write_text(text)

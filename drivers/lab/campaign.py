@@ -216,6 +216,9 @@ def _write(folder: Path, ran: Ran, rack: LabRack) -> None:
     """Keep a run: its outcome, its faults, and the journals of all agents as they are now."""
     (folder / "outcome.json").write_bytes(to_json(ran.outcome))
     (folder / "faults.json").write_bytes(msgspec.json.encode(ran.marks.faults) + b"\n")
+    if rack.layout.found:
+        (folder / "stranger.json").write_bytes(msgspec.json.encode(rack.strangers.outcomes()) + b"\n")
+        (folder / "refusals.json").write_bytes(msgspec.json.encode(list(rack.strangers.shown)) + b"\n")
     for node in rack.layout.nodes:
         journal = folder_of(rack.layout, node.id)
         if journal.is_dir():

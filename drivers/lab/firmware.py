@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import re
+import secrets
 import socket
 import struct
 import subprocess
@@ -133,13 +134,14 @@ def lease(uuid: str, mac: str, *, ipxe: bool, arch: int = 0, seconds: float = AS
 
 
 def _ask(link: socket.socket, hardware: bytes, options: dict[int, bytes], seconds: float) -> bytes:
-    head = struct.pack("!BBBBIHHIIII", 1, 1, 6, 0, 7, 0, 0x8000, 0, 0, 0, 0) + hardware + bytes(10 + 192) + COOKIE
+    number = secrets.randbits(32)
+    head = struct.pack("!BBBBIHHIIII", 1, 1, 6, 0, number, 0, 0x8000, 0, 0, 0, 0) + hardware + bytes(10 + 192) + COOKIE
     words = b"".join(bytes([number, len(value)]) + value for number, value in options.items())
     link.sendto((head + words + b"\xff").ljust(300, b"\0"), ("255.255.255.255", 67))
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         packet = link.recv(PACKET_BYTES_MAX)
-        if packet[28:34] == hardware:
+        if packet[4:8] == number.to_bytes(4, "big") and packet[28:34] == hardware:
             return packet
     raise TimeoutError
 

@@ -49,20 +49,20 @@ def hurried(timing: Timing) -> Timing:
 
 
 def with_netboot(catalog: Catalog) -> Catalog:
-    """The catalog and, if it has none, the service that boots machines; last, so that the others keep their ports.
+    """The catalog with the service that boots machines as it is; last if it was missing: the others keep their ports.
 
     Nothing in it demands more than a machine that was found has, which says how large this computer is.
     """
     services = tuple(map(_frugal, catalog.services))
-    if any(service.spec.name == "netboot" for service in services):
-        return msgspec.structs.replace(catalog, services=services)
     netboot = msgspec.structs.replace(
         services[0],
         spec=ServiceSpec(name=ServiceName("netboot"), run="everywhere", start_ms_max=60_000),
         health=Health(kind="http", port=HTTP_PORT, path="/health", every_ms=5_000),
         process=Process(command=("{python}", "-m", "drivers.cli", "netboot", "--config", "{config}")),
     )
-    return msgspec.structs.replace(catalog, services=(*services, netboot))
+    there = [one.spec.name for one in services]
+    at = there.index(netboot.spec.name) if netboot.spec.name in there else len(services)
+    return msgspec.structs.replace(catalog, services=(*services[:at], netboot, *services[at + 1 :]))
 
 
 def _frugal(service: CatalogService) -> CatalogService:

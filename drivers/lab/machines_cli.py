@@ -65,6 +65,7 @@ def add(add_one: Add) -> None:
     one = add_one("console", "see what a machine wrote and writes on its serial port, until Ctrl-C", _console)
     one.add_argument("node", metavar="NODE", help="a node, or a machine (m1)")
     one.add_argument("--past", action="store_true", help="only what it wrote so far")
+    machines_key_cli.add(add_one)
     add_one("list", "which machines there are, and which nodes they are", _list)
 
 

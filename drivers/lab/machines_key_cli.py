@@ -12,6 +12,7 @@ STATE_MB = 8_192
 """Of the key: the rack's records and one OSD that begins empty."""
 
 Say = Callable[[str], None]
+Add = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]
 
 
 def add_to_up(one: argparse.ArgumentParser) -> None:
@@ -55,4 +56,25 @@ def up(arguments: argparse.Namespace, say: Say) -> int:
         bring_up(KeyPlan(layout=layout, catalog=file, image=image), say, arguments.keep)
     where = f"--name {layout.name} --dir {layout.folder}"
     print(f"the rack is up: rack lab status {where}; rack lab machine list {where}")
+    return 0
+
+
+def add(add_one: Add) -> None:
+    """Add the command that a first server needs: nobody else switches it on again."""
+    one = add_one("on", "switch a machine on by its BMC, as its button would", _on)
+    one.add_argument("node", metavar="MACHINE", help="a machine (m1), also while no node answers")
+
+
+def _on(arguments: argparse.Namespace) -> int:
+    from drivers.lab.lab import find
+    from drivers.lab.machines_key import switch
+    from drivers.lab.shell import enter
+
+    layout = find(arguments.name, arguments.dir.absolute())
+    guests = {guest.name: guest for guest in layout.guests}
+    if arguments.node not in guests:
+        raise InputError([f'rack lab machine on: "{arguments.node}": no such machine; allowed: {", ".join(guests)}'])
+    enter(layout.client)
+    switch(layout, guests[arguments.node], on=True)
+    print(f"{arguments.node} is on, by its BMC at {guests[arguments.node].bmc_address}")
     return 0

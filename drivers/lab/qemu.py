@@ -75,7 +75,7 @@ def write(layout: Layout, guest: Guest) -> None:
             file.truncate(guest.disk_mib * MIB)
     if guest.firmware == "uefi" and not (case / "vars.fd").exists():
         shutil.copyfile(OVMF_VARS, case / "vars.fd")
-    network, local = _boot_words(guest)
+    network, local = boot_words(guest)
     words = {
         "name": guest.name,
         "home": shlex.quote(str(case)),
@@ -113,7 +113,7 @@ def _words(layout: Layout, guest: Guest) -> tuple[str, ...]:
     return (*words, "-machine", "pc")
 
 
-def _boot_words(guest: Guest) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def boot_words(guest: Guest) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What makes the machine boot from the network once, then from its disk; and from its disk at once.
 
     SeaBIOS keeps to a boot order that holds for one boot; OVMF only to one of devices, so the disk comes first there

@@ -89,7 +89,8 @@ class Strangers:
         )
 
     def _is_shown(self, outcome: Outcome) -> bool:
-        about = f"{outcome.refused} as {outcome.node}:" if outcome.node else f"{outcome.refused}:"
+        """A card that nobody has on record yet is refused in nobody's name."""
+        about = (f"{outcome.refused} as {outcome.node}:", f"{outcome.refused}:")
         return any(said.startswith(about) for said in self.shown)
 
 

@@ -31,9 +31,8 @@ some_nodes = st.lists(st.sampled_from(NODES), unique=True).map(lambda nodes: tup
 @st.composite
 def pools(draw: st.DrawFn) -> Pool:
     size, groups = draw(st.integers(1, 4)), draw(st.integers(0, 4))
-    return Pool(
-        name="rbd", size=size, min_size=draw(st.integers(1, size)), groups=groups, whole=draw(st.integers(0, groups))
-    )
+    whole = draw(st.sampled_from((groups, max(0, groups - 1))))
+    return Pool(name="rbd", size=size, min_size=draw(st.integers(1, size)), groups=groups, whole=whole)
 
 
 @st.composite
@@ -63,13 +62,14 @@ def heres(node: NodeId) -> st.SearchStrategy[Here]:
 @given(cluster=clusters(), data=st.data())
 @settings(max_examples=150)
 def test_a_step_is_always_a_safe_one(cluster: Cluster, data: st.DataObject) -> None:
-    here = data.draw(heres(data.draw(st.sampled_from(NODES))))
-    decision = decide(here, cluster)
-    assert decision == decide(here, cluster)
-    for step in decision.steps:
-        assert not here.cannot
-        assert here.node not in cluster.retired
-        check(step, here, cluster)
+    some = data.draw(heres(data.draw(st.sampled_from(NODES))))
+    for here in (some, *(Here(node=node, osd=True) for node in NODES)):
+        decision = decide(here, cluster)
+        assert decision == decide(here, cluster)
+        for step in decision.steps:
+            assert not here.cannot
+            assert here.node not in cluster.retired
+            check(step, here, cluster)
 
 
 def check(step: Step, here: Here, cluster: Cluster) -> None:

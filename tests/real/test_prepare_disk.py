@@ -1,5 +1,6 @@
 """A disk that the rack gave to a machine: a blank one is prepared, one of ours is used, any other is left alone."""
 
+import fcntl
 import subprocess
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 from core.errors import InputError
 from drivers.image.disk import MIB, disk_bytes
 from drivers.image.partitions import partitions
+from drivers.image.prepare_disk import alone, prepare_disk
 from drivers.image.prepare_disk import disk as prepare_named_disk
-from drivers.image.prepare_disk import prepare_disk
 from tests.real.require import require
 from tests.real.slot_disk import PROGRAMS, SLOT_MB, a_loader, opened
 
@@ -74,6 +75,14 @@ def test_a_preparation_that_was_cut_off_is_done_again(blank: Path, tmp_path: Pat
     told = prepare_disk(blank, loader, SLOT_MB)
     assert (told.ready, "prepared" in told.text) == (True, True)
     assert prepare_disk(blank, loader, SLOT_MB).text.endswith("is ours")
+
+
+def test_nobody_else_reads_the_partitions_of_a_disk_while_one_is_mounted(blank: Path) -> None:
+    """As udev asks for it: a lock that it does not get, and so leaves the disk as it is."""
+    with blank.open("rb") as udev:
+        with alone(blank), pytest.raises(BlockingIOError):
+            fcntl.flock(udev, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(udev, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_word_that_names_no_disk_is_refused(tmp_path: Path) -> None:

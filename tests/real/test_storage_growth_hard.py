@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,16 @@ from tests.real.storage_rack import (
 pytestmark = [pytest.mark.real, pytest.mark.hard, pytest.mark.xdist_group("storage_growth")]
 
 
+CATALOG = """name = "quiet"
+[[service]]
+name = "netboot"
+run = "everywhere"
+process = { command = ["sleep", "86400"] }
+"""
+"""Nobody is booted here."""
+KILLS = 12
+
+
 @pytest.fixture
 def rack() -> Iterator[StorageRack]:
     """Three nodes, of which none is anything yet."""
@@ -35,7 +46,7 @@ def rack() -> Iterator[StorageRack]:
 
 
 def test_two_nodes_that_join_make_a_storage_of_one_copy_one_of_three(rack: StorageRack) -> None:
-    rack.begin()
+    rack.begin(CATALOG)
     rack.list_nodes()
     rack.start(FIRST, "supervisor")
     operator = str(rack.folder / "n1/state/rack/operator/operator.toml")
@@ -53,13 +64,39 @@ def test_two_nodes_that_join_make_a_storage_of_one_copy_one_of_three(rack: Stora
     wait_until(lambda: grown(rack), SECONDS_MAX, "the storage has followed")
     assert rack.rados(N3, "get", "before", "-") == b"written to one copy"
     said = rack.rack(FIRST, "status", "--config", operator).stdout
+    print(said)
     assert "3 of 3 nodes are members" in said, said
+    assert "3 of 3 monitors agree: n1 n2 n3" in said, said
+    assert "pool rbd: 3 copies, a write needs 2" in said, said
     daemons = rack.daemons(FIRST)
     rack.stop(FIRST, signal.SIGKILL)
     assert rack.daemons(FIRST) == daemons, "the storage outlives the supervisor"
     rack.start(FIRST, "supervisor")
     wait_until(lambda: "storage" in rack.running(FIRST), SECONDS_MAX, "its storage service runs again")
     assert rack.daemons(FIRST) == daemons, "and finds what it started"
+
+
+def test_a_service_that_is_killed_again_and_again_makes_each_thing_once(rack: StorageRack) -> None:
+    rack.begin()
+    rack.list_nodes()
+    rack.vote(FIRST, N2, N3)
+    rack.start(FIRST)
+    wait_until(lambda: clean(rack), SECONDS_MAX, "one node has a storage")
+    for node in (N2, N3):
+        rack.join(node)
+    for kill in range(KILLS):  # at another moment each time, from loading its modules to the end of a step
+        for node in (N2, N3):
+            rack.start(node)
+        threading.Event().wait(0.8 + 0.35 * kill)
+        for node in (N2, N3):
+            rack.stop(node, signal.SIGKILL)
+    for node in (N2, N3):
+        rack.start(node)
+    wait_until(lambda: grown(rack), SECONDS_MAX, "all is as if nobody had been killed")
+    assert sorted(osd["osd"] for osd in rack.ask("osd", "dump")["osds"]) == [0, 1, 2], "no OSD was made twice"
+    for node in rack.nodes:
+        assert len(rack.daemons(node)) == 3, rack.daemons(node)
+        assert not (rack.folder / node / "state/ceph/osd.json").exists()
 
 
 def test_a_lost_disk_is_replaced_and_a_node_that_retires_leaves_no_monitor(rack: StorageRack) -> None:

@@ -17,19 +17,20 @@ IMAGE = ImageId("0123456789abcdef")
 FULL, LESSER = "client.moxie-storage.keyring", "client.moxie-osd.keyring"
 
 
-def bundled(tmp_path: Path, profile: str, rings: tuple[str, ...]) -> tuple[dict[str, bool], str]:
+def bundled(tmp_path: Path, profile: str, rings: tuple[str, ...], **more: object) -> tuple[dict[str, bool], str]:
     """What n2 gets from n1, which has ``rings``: the storage's files, True for secrets; and its node file."""
     ceph = tmp_path / "ceph"
     ceph.mkdir()
     for ring in rings:
         (ceph / ring).write_text(f"[{ring}]")
-    settings: dict[str, object] = {"storage": {"keyring": str(ceph / FULL), "disk_gib": 7}} if rings else {}
+    settings = {"storage": {"keyring": str(ceph / FULL), "disk_gib": 7}, **more} if rings else more
     prepare(plan(tmp_path, 2, settings=settings))
     config = load_config(tmp_path / "rack" / "nodes" / "n1" / "node.toml")
     folder = tmp_path / "images" / IMAGE
     folder.mkdir(parents=True)
     files = {name: Entry(sha256="0" * 64, bytes=1) for name in BOOT_FILES}
-    write_manifest(folder, Manifest(format=1, profile=profile, version="1", cmdline="", files=files))
+    if profile:
+        write_manifest(folder, Manifest(format=1, profile=profile, version="1", cmdline="", files=files))
     netboot = NetbootTable(interface="eth0", images=tmp_path / "images", ca=tmp_path / "rack" / "ca")
     config = msgspec.structs.replace(config, tables=msgspec.structs.replace(config.tables, netboot=netboot))
     bundle = Bundles(config).bundle(NodeId("n2"), IMAGE)
@@ -42,6 +43,12 @@ def test_a_node_that_may_vote_gets_the_key_for_monitors_and_what_it_hands_on(tmp
     files, text = bundled(tmp_path, "hyperconverged", (FULL, LESSER))
     assert files == {f"ceph/{FULL}": True, f"ceph/{LESSER}": True}
     assert f'[storage]\nuser = "moxie-storage"\nkeyring = "ceph/{FULL}"\ndisk_gib = 7\n' in text
+
+
+def test_a_node_that_votes_nowhere_gets_the_key_for_its_disk_only(tmp_path: Path) -> None:
+    files, text = bundled(tmp_path, "", (FULL, LESSER), zookeeper={"server": False})
+    assert files == {f"ceph/{LESSER}": True}
+    assert 'user = "moxie-osd"' in text
 
 
 def test_from_a_node_with_the_lesser_key_nobody_gets_more(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 from typing import get_args
 
 import msgspec
+import pytest
 
 from core.gate import Refusal
 from core.ids import NO_NODE, BootId, Guid, ImageId, NodeId
@@ -89,6 +90,13 @@ def test_a_refusal_says_when_how_often_as_whom_by_whom_why_and_who_it_was() -> N
     ]
 
 
+def test_what_one_machine_tries_again_and_again_is_one_line_whatever_it_calls_itself() -> None:
+    who = "11111111-2222-3333-4444-55555555550{} with 52-54-00-77-00-06 from 10.98.0.66 at 2026-05-01T12:00:0{}Z"
+    (line,) = refused(*(f"unknown_machine: {who.format(n, n)}" for n in range(4)))
+    assert line[:2] == ["27 s ago", "4"]
+    assert line[-1] == "11111111-2222-3333-4444-555555555503 with 52:54:00:77:00:06, and 3 other UUIDs"
+
+
 def test_every_reason_for_a_refusal_has_words_of_its_own() -> None:
     assert set(WORDS) == set(get_args(Refusal))
     assert len(set(WORDS.values())) == len(WORDS)
@@ -101,7 +109,7 @@ def test_every_reason_for_a_refusal_has_words_of_its_own() -> None:
 def test_refusals_that_say_it_otherwise_are_shown_as_they_are_and_not_without_end() -> None:
     assert refused("no x")[0][-1] == "no x"
     lines = refused(
-        *(f"unknown_machine: machine {n:02d} from 10.98.0.66 at 2026-05-01T11:{n:02d}:00Z" for n in range(50))
+        *(f"unknown_machine: machine {n:02d} from 10.98.0.{n} at 2026-05-01T11:{n:02d}:00Z" for n in range(50))
     )
     assert lines[0][:2] == ["earlier", "30"]
     assert [line[-1] for line in lines[1:]] == [f"{n:02d}" for n in range(30, 50)]
@@ -157,3 +165,34 @@ def test_what_a_bmc_says_cannot_steer_the_terminal() -> None:
     text = status_text(rack_state(with_machines(evil)), PLAIN)
     assert "\x1b" not in text
     assert not any(line.startswith("n9") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("room", [80, 120])
+def test_a_rack_in_trouble_fits_the_terminal(room: int) -> None:
+    """Forty machines that refuse a password, seven nodes given up with long reasons: no line runs over the edge."""
+    locked = [
+        msgspec.structs.replace(LOCKED, guid=Guid(f"{number:032x}"), bmc=f"10.97.0.{number}:623")
+        for number in range(1, 46)
+    ]
+    given_up: dict[str, AnyRecord | None] = {}
+    reason = "did not join within 300 s in 5 boots; it came as far as: script; its BMC said: unspecified error (0xff)"
+    for node in ("n5", *(f"n{number}" for number in range(11, 17))):
+        life = node_record(node, Lifecycle.QUARANTINED, reason)
+        said = "\n".join(f"[ {line}.123456] pci 0000:00:02.0: " + "type 00 class " * 9 for line in range(30))
+        given_up[node_path(NodeId(node))] = msgspec.structs.replace(life, console=said)
+        given_up[member_path(R1, NodeId(node))] = None
+    text = status_text(rack_state({**with_machines(*locked), **given_up}), PLAIN, room)
+    assert max(map(len, text.splitlines())) <= room
+    assert text.count("refuses every") == 1
+    assert text.count("as above") == 39
+    assert "5 more" in text
+    quarantined = text[text.index("\nQUARANTINED") :].split("\n\n")[0].splitlines()
+    assert sum(line.startswith("    │ ") for line in quarantined) == 5 * 12
+    assert sum(line.startswith("  n") for line in quarantined) == 7
+    assert "rack status --json" in quarantined[-1]
+    order = [
+        line.split()[0]
+        for line in text[text.index("\nNODE") :].split("\n\n")[0].splitlines()
+        if "why: see below" in line
+    ]
+    assert order == ["n5", "n11", "n12", "n13", "n14", "n15", "n16"]

@@ -5,7 +5,8 @@ import json
 from core.ids import NodeId
 from core.records import CLUSTER, ENSEMBLE, AnyRecord, Lifecycle, lease_path, member_path, node_path
 from drivers.status import to_json
-from drivers.status_text import columns, short_time, status_text
+from drivers.status_text import short_time, status_text
+from formats.columns import columns
 from formats.paint import Paint, harmless
 from tests.unit.made_rack import DB, R1, member_record, node_record, rack_state
 
