@@ -184,8 +184,9 @@ def _password(path: Path) -> str:
         mode = path.stat().st_mode & 0o777
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise BmcFailure("credentials", f"password file {path}: {why}") from error
+        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "not utf-8"
+        needed = "a file of its owner's only (chmod 600) whose first line is the BMC's password"
+        raise BmcFailure("credentials", f"password file {path} cannot be read ({why}); needed: {needed}") from error
     if mode & 0o077:
         raise BmcFailure("credentials", f"password file {path} has mode {mode:04o}; needed: chmod 600")
     word = text.split("\n", 1)[0].rstrip("\r")

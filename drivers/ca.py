@@ -319,7 +319,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition(". ")[0]
     return text.lower() or type(error).__name__
 
 

@@ -40,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return BAD_INPUT
+    except PermissionError as error:
+        if not error.filename or words[:1] in (["supervisor"], ["agent"]):
+            raise  # what runs a node says itself what it may not; here it would be our bug
+        print(f"{error.filename}: permission denied; needed: root, or files of your own", file=sys.stderr)
+        return BAD_INPUT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -19,11 +19,7 @@ def put_images(answers: Answers, home: Path) -> tuple[ImageId, Path]:
     Raises: InputError if there is none, or one is not what was signed; nothing of that one is kept.
     """
     running = _running()
-    folders = _folders(answers.images)
-    if not folders and running is None:
-        remedy = "rack image build --profile hyperconverged --key images.key --out DIR makes one"
-        raise InputError([f"--images {answers.images}: no image in it; {remedy}"])
-    key = _key(answers, home)
+    folders, key = find_images(answers, home)
     found = {verify(folder, key): folder for folder in folders}
     if running is not None and answers.image == running and running not in found:
         return running, key  # it is in the slot that this machine booted from, where the boot server looks too
@@ -38,6 +34,19 @@ def put_images(answers: Answers, home: Path) -> tuple[ImageId, Path]:
     if kept.absolute() != key.absolute():
         write_public(kept, key.read_bytes())
     return image, kept
+
+
+def find_images(answers: Answers, home: Path) -> tuple[list[Path], Path]:
+    """Where the images are that the answers name, and the key that they must be signed with; none is read yet.
+
+    Raises: InputError if there is none.
+    """
+    folders = _folders(answers.images)
+    if not folders and _running() is None:
+        there = "no image in it" if answers.images.is_dir() else "no such folder"
+        remedy = "rack image build --profile hyperconverged --key images.key --out DIR makes one"
+        raise InputError([f"--images {answers.images}: {there}; {remedy}"])
+    return folders, _key(answers, home)
 
 
 def remember_words(words: dict[str, str]) -> bool:

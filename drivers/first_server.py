@@ -7,11 +7,13 @@ step is made once and kept; again is harmless, and goes on where an interrupted 
 
 import argparse
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from core.errors import InputError
 from core.ids import NodeId
 from drivers import first_ground
 from drivers.ca import write_public, write_secret
@@ -21,7 +23,9 @@ from drivers.first_storage import Storage, can_be_made, make_storage
 from drivers.init import RUN_DIR, CephAccess, Plan, node_folder, operator_file, prepare
 from drivers.toml_text import toml_text
 from drivers.zookeeper_server import FIRST_SERVER
+from formats.catalog import load_catalog
 from formats.load import read_toml
+from formats.problems import Problems
 
 NETBOOT: dict[str, object] = {
     "name": "netboot",
@@ -73,7 +77,7 @@ def make(answers: Answers, places: Places, ceph: CephAccess | None = None, say: 
     from drivers.first_image import put_images, remember_words  # reads whole images; only here
     from drivers.first_operator import hand_over
 
-    ground = first_ground.look(answers, first_ground.serves(places.run_dir))
+    ground = look(answers, places)
     said = []
     say("checking the image")
     image, key = put_images(answers, places.images)
@@ -125,6 +129,42 @@ def make(answers: Answers, places: Places, ceph: CephAccess | None = None, say: 
     if hand_over(operator_file(places.out).parent):
         said.append("put what the operator's commands need on the key: moxie/operator, for a machine with a keyboard")
     return Made(node=NodeId(answers.node), address=ground.address, image=image, new=new, said=tuple(said))
+
+
+def look(answers: Answers, places: Places) -> Ground:
+    """Look at everything that can be wrong before anything is made: the machine, the images, the catalog.
+
+    Raises: InputError with all of it. Only whether an image is what was signed is seen later: that takes its time.
+    """
+    from drivers.first_image import find_images
+
+    problems, ground = Problems("rack init --first"), None
+    try:
+        ground = first_ground.look(answers, first_ground.serves(places.run_dir))
+    except InputError as error:
+        problems.take(error)
+    for check in (lambda: find_images(answers, places.images), lambda: check_catalog(answers)):
+        try:
+            check()
+        except InputError as error:
+            problems.take(error)
+    problems.check()
+    assert ground is not None
+    return ground
+
+
+def check_catalog(answers: Answers) -> None:
+    """Read the catalog as it will be, with the services of a first server. Raises: InputError."""
+    if answers.catalog is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        merged = Path(folder) / answers.catalog.name
+        merged.write_bytes(toml_text(_services(answers, (NETBOOT, STORAGE))).encode())
+        try:
+            load_catalog(merged)
+        except InputError as error:
+            where = f"--catalog {answers.catalog}"
+            raise InputError([problem.replace(str(merged), where) for problem in error.problems]) from None
 
 
 def put_home(folder: Path, home: Path) -> bool:
@@ -203,15 +243,20 @@ def write_inputs(answers: Answers, ground: Ground, out: Path, more: tuple[dict[s
             "# The rack as its first server began it. More nodes are found; what is known of them may be added here.\n"
         )
         write_public(inventory, (head + toml_text(_inventory(answers, ground, password.name))).encode())
-    raw: dict[str, object] = {"name": "first"} if answers.catalog is None else read_toml(answers.catalog, "a catalog")
-    services = raw.get("service", [])
-    named = [one.get("name") for one in services if isinstance(one, dict)] if isinstance(services, list) else []
-    if isinstance(services, list):
-        raw["service"] = [*(one for one in more if one["name"] not in named), *services]
-    text = toml_text(raw).encode()
+    text = toml_text(_services(answers, more)).encode()
     if not _holds(catalog, text):
         write_public(catalog, text)
     return inventory, catalog
+
+
+def _services(answers: Answers, more: tuple[dict[str, object], ...]) -> dict[str, object]:
+    """The tables of the catalog, with those of ``more`` that it lacks. Raises: InputError."""
+    raw: dict[str, object] = {"name": "first"} if answers.catalog is None else read_toml(answers.catalog, "a catalog")
+    services = raw.get("service", [])
+    if isinstance(services, list):
+        named = [one.get("name") for one in services if isinstance(one, dict)]
+        raw["service"] = [*(one for one in more if one["name"] not in named), *services]
+    return raw
 
 
 def _inventory(answers: Answers, ground: Ground, password: str) -> dict[str, object]:

@@ -12,7 +12,8 @@ COMMAND = ("systemctl", "--no-block", "start", "moxie-daemons.service", "moxie.s
 COMMAND_S_MAX = 60
 READY_MS_MAX = 600_000
 """A machine that is emulated or busy takes minutes to its first ZooKeeper server."""
-PAUSE_S = 2.0
+PAUSE_S, PAUSE_SHARE = 2.0, 4
+"""Between two looks, at least; and so many times as long as a look took: a slow machine is to start, not to be asked."""
 
 
 def start(
@@ -31,14 +32,15 @@ def start(
         raise InputError([f"{command[0]}: {error}; needed: a machine that systemd runs"]) from None
     if done.returncode:
         raise InputError([f"{' '.join(command)}: {done.stderr.strip()[:300]}; needed: the units of our image"])
-    until_ms = now_ms() + ms_max
+    access, until_ms = load_access(operator), now_ms() + ms_max
     while True:
+        asked_ms = now_ms()
         try:
-            said = seed_rack(load_access(operator))
+            said = seed_rack(access)
         except InputError:
             if now_ms() >= until_ms:
                 raise
-            time.sleep(PAUSE_S)
+            time.sleep(max(PAUSE_S, PAUSE_SHARE * (now_ms() - asked_ms) / 1_000))
             continue
         for sentence in said:
             say(f"  {sentence}")

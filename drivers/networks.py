@@ -219,12 +219,13 @@ def check_boot(boot: BootTable, nodes: Iterable[tuple[str, int, str]], problems:
         first, last = boot.lent
     except ValueError:
         problems.add("boot.pool", boot.pool, f'allowed: two addresses of {net} such as "{_example(net)}"')
+        _check_gateway(boot, net, None, problems)
         return
     if first not in net or last not in net or first > last:
         problems.add("boot.pool", boot.pool, f'allowed: two addresses of {net}, the lower first: "{_example(net)}"')
     elif first == net.network_address or last == net.broadcast_address:
         problems.add("boot.pool", boot.pool, f'allowed: without {net}\'s first and last address: "{_example(net)}"')
-    _check_gateway(boot, net, problems)
+    _check_gateway(boot, net, (first, last), problems)
     for key, number, text in nodes:
         address = ipaddress.ip_address(text)
         if address not in net:
@@ -236,7 +237,12 @@ def check_boot(boot: BootTable, nodes: Iterable[tuple[str, int, str]], problems:
             problems.add(f"{key}.address", text, allowed)
 
 
-def _check_gateway(boot: BootTable, net: ipaddress.IPv4Network, problems: Problems) -> None:
+def _check_gateway(
+    boot: BootTable,
+    net: ipaddress.IPv4Network,
+    lent: tuple[ipaddress.IPv4Address, ipaddress.IPv4Address] | None,
+    problems: Problems,
+) -> None:
     if not boot.gateway:
         return
     try:
@@ -244,10 +250,9 @@ def _check_gateway(boot: BootTable, net: ipaddress.IPv4Network, problems: Proble
     except ValueError:
         problems.add("boot.gateway", boot.gateway, 'allowed: an IPv4 address, or "" for none')
         return
-    first, last = boot.lent
     if gateway not in net:
         problems.add("boot.gateway", boot.gateway, f"allowed: an address of {net}")
-    elif first <= gateway <= last:
+    elif lent is not None and lent[0] <= gateway <= lent[1]:
         problems.add(
             "boot.gateway", boot.gateway, f"is in boot.pool, {boot.pool}: machines that boot would be given it"
         )

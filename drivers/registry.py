@@ -93,7 +93,7 @@ DRIVERS: tuple[Driver, ...] = (
         "Ceph monitors, managers, OSDs",
         (),
         PROGRAMS,
-        ("ceph-mon", "ceph-mgr", "ceph-osd", "ceph-base"),
+        ("ceph-mon", "ceph-mgr", "ceph-osd", "ceph-base", "ceph-common"),
         "storage-growth.md",
         with_storage,
     ),

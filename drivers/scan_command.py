@@ -22,7 +22,7 @@ from drivers.networks import AccessTable, NetworkTable, subnet_of
 from drivers.power import open_table
 from drivers.redfish import trusted_by
 from drivers.roster import Roster
-from drivers.scan import WINDOW_MS, Scans, Sighting, in_order
+from drivers.scan import REFUSES, WINDOW_MS, Scans, Sighting, in_order
 from formats.columns import columns, room_here, wrapped
 from formats.paint import Paint
 from formats.problems import Problems, one_of
@@ -44,7 +44,7 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
 def scan(arguments: Namespace) -> int:
     """Run ``rack scan``; 0: every BMC that answered can be used, 1: some cannot, or nobody answered.
 
-    Raises: InputError for subnets, files and networks that cannot be used.
+    Raises: InputError for subnets, files and networks that cannot be used, and for credentials that every BMC refuses.
     """
     access = _access(arguments.config)
     inventory = access.config.inventory if access is not None else Inventory(machines={})
@@ -54,6 +54,12 @@ def scan(arguments: Namespace) -> int:
     looked = [_look(scans, network) for network in networks]
     sys.stdout.write(to_json(looked) if arguments.json else to_text(looked, Paint(sys.stdout.isatty()), room_here()))
     found = [one for look in looked for one in look.sightings]
+    refused = sum(_problem(look, one).startswith(REFUSES) for look in looked for one in look.sightings)
+    if refused and not any(one.access for one in found):
+        where = f"--user {arguments.user} and --password-file" if arguments.user else "[[network.access]]"
+        raise InputError(
+            [f"rack scan: all {refused} BMCs that were tried refuse what {where} say; needed: the right ones"]
+        )
     return 0 if found and not any(_problem(look, one) for look in looked for one in look.sightings) else 1
 
 
@@ -87,9 +93,11 @@ def to_text(looked: Sequence[Looked], paint: Paint, room: int = 0) -> str:
         count, net = len(look.sightings), look.network.net
         usable = sum(not one.problem and bool(one.access) for one in look.sightings)
         asked = len(look.network.addresses) or net.num_addresses
-        said = f"{net}: {count or 'no'} BMC{'' if count == 1 else 's'} of {asked} address{'' if asked == 1 else 'es'}"
-        tried = f", {usable} can be used" if look.network.access else ", no credentials are given: none was tried"
-        said += tried if count else " answered"
+        many = f"{asked} address{'' if asked == 1 else 'es'}"
+        said = f"{net}: no BMC at {many} answered"
+        if count:
+            tried = f"{usable} can be used" if look.network.access else "no credentials are given: none was tried"
+            said = f"{net}: {count} BMC{'' if count == 1 else 's'} of {many}, {tried}"
         parts.append(f"{paint.strong(said)}  {paint.dim(f'{look.ms / 1_000:.1f} s')}\n")
         rows = [row for one in look.sightings for row in _rows(look, one, paint)]
         head = ("ADDRESS", "SPEAKS", "GUID", "KNOWN AS", "CREDENTIALS", "POWER")

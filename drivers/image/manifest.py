@@ -216,7 +216,17 @@ def _read(path: Path, bytes_max: int = BYTES_MAX) -> bytes:
         with path.open("rb") as file:
             content = file.read(bytes_max + 1)
     except OSError as error:
-        raise InputError([f"{path}: cannot be read ({(error.strerror or str(error)).lower()})"]) from None
+        reason = (error.strerror or str(error)).lower()
+        raise InputError([f"{path}: cannot be read ({reason}); needed: {_wanted(path)}"]) from None
     if len(content) > bytes_max:
         raise InputError([f"{path}: more than {bytes_max} bytes; needed: the file as `rack image build` wrote it"])
     return content
+
+
+def _wanted(path: Path) -> str:
+    """What should have been at a path, for whoever named another one."""
+    if path.name == MANIFEST:
+        return "the folder of an image, as `rack image build` writes it"
+    if path.name == SIGNATURE:
+        return "an image that is signed: rack image build --key"
+    return "a key that `rack image keys DIR` made"

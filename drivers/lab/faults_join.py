@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from core.ids import NodeId
+from drivers.lab import power
 from drivers.lab.fault import Count, LabFault, Strike
 from drivers.lab.odd import Odd, Oddity
 from drivers.lab.stranger import Attack
@@ -113,6 +114,16 @@ class CardSwapped(JoinFault, frozen=True, kw_only=True):
     def apply(self, rack: "LabRack", strike: Strike) -> None:
         for node in strike.nodes:
             _be(rack, strike, node, "mac", _other_card(rack, node))
+
+
+class RetiredReturns(JoinFault, frozen=True, kw_only=True):
+    """Somebody plugs a retired machine in again and switches it on: it asks to boot, and starts what is on its disk."""
+
+    def apply(self, rack: "LabRack", strike: Strike) -> None:
+        for node in strike.nodes:
+            rack.strangers.order(strike.tag, "return", node)
+            power.reset(rack.layout, node)
+            strike.undo(partial(power.power_off, rack.layout, node))
 
 
 def _other_card(rack: "LabRack", node: NodeId) -> str:

@@ -120,13 +120,15 @@ def image_of(folder: Path | None, say: Say, profile: str = PROFILE, more: tuple[
 
     ``more``: further words of ``rack image build``. Raises: InputError if it is missing or was tampered with.
     """
-    from drivers.image.manifest import PUBLIC_KEY, verify
+    from drivers.image.manifest import MANIFEST, PUBLIC_KEY, verify
     from drivers.lab.machines_build import Image
 
     if folder is None:
         folder = _own_image(say, profile, more)
     elif not folder.is_dir():
         raise InputError([f"{folder}: no such folder; needed: an image (rack image build --out DIR)"])
+    elif not (folder / MANIFEST).is_file():
+        raise InputError([f"{folder}: no image in it; needed: an image (rack image build --out DIR)"])
     keys = [place / PUBLIC_KEY for place in (folder, folder.parent) if (place / PUBLIC_KEY).exists()]
     if not keys:
         raise InputError([f"{folder}: {PUBLIC_KEY} is neither in it nor beside it; needed: the key it was signed with"])

@@ -24,7 +24,7 @@ from drivers.lab import firmware
 from drivers.lab.layout import DATA_NET
 from drivers.lab.request import Answer, Ticket, redeem
 
-Attack = Literal["rogue", "thief", "clone", "twin", "replay"]
+Attack = Literal["rogue", "thief", "clone", "twin", "replay", "return"]
 
 INTERFACE = firmware.INTERFACE
 MAC = "02:98:00:00:66:66"
@@ -89,7 +89,6 @@ class Stranger:
         self._uuids: dict[str, str] = {}
         self._tickets: dict[str, Ticket] = {}
         self._armed: list[Order] = []
-        self._done: dict[str, None] = {}
 
     def live(self) -> None:
         """Hear and obey until the process is ended."""
@@ -104,19 +103,24 @@ class Stranger:
                 self._hear(frame)
 
     def _obey(self) -> None:
+        """Do what is ordered; an order is there until it is done."""
         for path in sorted(self._orders.glob("*.json")):
-            order = msgspec.json.decode(path.read_bytes(), type=Order)
+            self._do(msgspec.json.decode(path.read_bytes(), type=Order))
             path.unlink()
-            if order.forget:
-                self._armed = [one for one in self._armed if one.tag != order.tag]
-                continue
-            match order.attack:
-                case "rogue":
-                    self._rogue(order)
-                case "replay":
-                    self._replay(order)
-                case "thief" | "clone" | "twin":
-                    self._armed.append(order)
+
+    def _do(self, order: Order) -> None:
+        if order.forget:
+            self._armed = [one for one in self._armed if one.tag != order.tag]
+            return
+        match order.attack:
+            case "rogue":
+                self._rogue(order)
+            case "replay":
+                self._replay(order)
+            case "return":
+                self._return(order)
+            case "thief" | "clone" | "twin":
+                self._armed.append(order)
 
     def _hear(self, frame: bytes) -> None:
         """Take what a frame tells: who asked for a script, and what he was given."""
@@ -144,7 +148,7 @@ class Stranger:
                     self._ask(order, ticket.server, _made_up_uuid(), ticket.mac)
                 case "twin":
                     self._ask(order, ticket.server, ticket.uuid, ticket.mac)
-                case "rogue" | "replay":
+                case "rogue" | "replay" | "return":
                     pass  # they wait for nothing
 
     def _rogue(self, order: Order) -> None:
@@ -164,6 +168,16 @@ class Stranger:
             self._write(order, "certificate", problem="he never heard its script")
         else:
             self._tell(order, redeem(ticket, ticket.uuid))
+
+    def _return(self, order: Order) -> None:
+        """Ask as a machine that was here before, whose name he has heard."""
+        ticket = self._tickets.get(order.node)
+        if ticket is None:
+            self._write(order, "script", problem="he never heard its script")
+            return
+        for server in _servers():
+            self._ask(order, server, ticket.uuid, ticket.mac)
+        self._tell(order, redeem(ticket, ticket.uuid))
 
     def _ask(self, order: Order, server: str, his_uuid: str, mac: str) -> None:
         """Ask a boot server for a script."""

@@ -76,17 +76,24 @@ class Strangers:
         for view in views:
             self.shown.update(dict.fromkeys(view.refusals))
 
+    def over(self) -> bool:
+        """Whether he has done everything, and an operator was shown all of it that must be shown."""
+        return not any((self._folder / "orders").iterdir()) and not self._hidden(self.outcomes())
+
     def checks(self) -> tuple[Check, ...]:
         """He got nothing, and everything that he was refused was shown to the operator."""
         outcomes = self.outcomes()
         got = [one for one in outcomes if one.got]
-        hidden = [one for one in outcomes if one.refused and not self._is_shown(one)]
+        hidden = self._hidden(outcomes)
         first = f"{got[0].attack} got {_article(got[0].what)} as {got[0].node or 'nobody'}" if got else ""
         unseen = f"{hidden[0].attack} was refused ({hidden[0].refused}) and nobody was told" if hidden else ""
         return (
             Check(name="strangers_get_nothing", ok=not got, detail=first),
             Check(name="refusals_are_shown", ok=not hidden, detail=unseen),
         )
+
+    def _hidden(self, outcomes: list[Outcome]) -> list[Outcome]:
+        return [one for one in outcomes if one.refused and not self._is_shown(one)]
 
     def _is_shown(self, outcome: Outcome) -> bool:
         """A card that nobody has on record yet is refused in nobody's name."""

@@ -47,7 +47,7 @@ TAIL_BYTES = 64 << 10
 GAP_MS = 60_000
 """Faults further apart than this are two stages of a run whose machines are found."""
 STAGE_MS_MAX = 420_000
-WATCH_MS = 1_000
+WATCH_MS, SHOWN_MS_MAX = 1_000, 30_000
 
 Say = Callable[[str], None]
 
@@ -215,6 +215,8 @@ class TrialRun:
         bound_ms = self._scenario.heal_ms if self._options.as_written else min(self._scenario.heal_ms, HEAL_MS_MAX)
         self._pending = await_settled(self._rack, bound_ms, self._say, spare)
         self._converged_ms = -1 if self._pending else now_ms() - healed_ms
+        if self._rack.layout.found:
+            self._rack.timeline.run_until(now_ms() + SHOWN_MS_MAX, self._rack.strangers.over)
 
     def _audit(self) -> None:
         """Read every register to its end, now that nobody writes any more."""

@@ -40,7 +40,8 @@ def taken(port: int, protocol: str, what: str, error: OSError) -> InputError:
         return InputError([f"{what}: {protocol} port {port} cannot be opened ({reason})"])
     names = holders(port, protocol)
     by = f" by {', '.join(names)}" if names else ""
-    return InputError([f"{what}: {protocol} port {port} is taken{by}; needed: stop that, or use another port"])
+    needed = "stop that, or use another port" if protocol == "tcp" else "stop that: machines ask at no other port"
+    return InputError([f"{what}: {protocol} port {port} is taken{by}; needed: {needed}"])
 
 
 def holders(port: int, protocol: str) -> tuple[str, ...]:

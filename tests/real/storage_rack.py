@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -97,14 +97,15 @@ class StorageRack:
         config.write_text(text)
 
     def list_nodes(self) -> None:
-        """Have the inventory of n1 list the other nodes, as if they had been found."""
-        path = self.folder / "n1/etc/inventory.toml"
+        """Have the inventories of n1 and of the operator list the other nodes, as if they had been found."""
         text = "".join(
             f'\n[[node]]\nid = "{node}"\nnumber = {number}\naddress = "10.254.0.{number}"\n'
             for number, node in enumerate(self.nodes, 1)
             if node != FIRST
         )
-        path.write_text(path.read_text() + text)
+        for path in ("n1/etc/inventory.toml", "n1/state/rack/operator/inventory.toml"):
+            file = self.folder / path
+            file.write_text(file.read_text() + text)
 
     def vote(self, *voters: NodeId) -> None:
         """Have all nodes know who votes in ZooKeeper, as their agents would."""
@@ -156,17 +157,7 @@ class StorageRack:
 
     def daemons(self, node: NodeId) -> dict[int, str]:
         """The storage's processes of a node, by id."""
-        found = {}
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = path.read_bytes().decode("utf-8", "replace").split("\0")
-            except OSError:
-                continue
-            if words[0] in ("ceph-mon", "ceph-mgr", "ceph-osd") and str(self.folder / node / "state") in " ".join(
-                words
-            ):
-                found[int(path.parent.name)] = f"{words[0][5:]}.{words[2]}"
-        return found
+        return daemons_below(self.folder / node / "state")
 
     def running(self, node: NodeId) -> set[str]:
         """Which services of ours a node's processes are."""
@@ -233,12 +224,10 @@ class StorageRack:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        end = time.monotonic() + END_S_MAX
-        while any(self.daemons(node) for node in self.nodes) and time.monotonic() < end:
-            for node in self.nodes:
-                self.kill(node)
-            time.sleep(0.05)
-        self.wire.close()
+        try:
+            kill_below(self.folder)
+        finally:
+            self.wire.close()
 
     def _make_image(self) -> str:
         """An image of the profile that can all, signed, of very small files."""
@@ -254,6 +243,30 @@ class StorageRack:
         sign(images, private)
 
         return hashlib.sha256((images / MANIFEST).read_bytes()).hexdigest()[:16]
+
+
+def daemons_below(folder: Path) -> dict[int, str]:
+    """The storage's processes whose files are below a folder, by id."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode("utf-8", "replace").split("\0")
+        except OSError:
+            continue
+        if words[0] in ("ceph-mon", "ceph-mgr", "ceph-osd") and f"{folder}/" in " ".join(words):
+            found[int(path.parent.name)] = f"{words[0][5:]}.{words[2]}"
+    return found
+
+
+def kill_below(folder: Path) -> None:
+    """Kill them; they outlive supervisors, as they have to. Raises: AssertionError if some are there yet."""
+    end = time.monotonic() + END_S_MAX
+    while (left := daemons_below(folder)) and time.monotonic() < end:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+    assert not left
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from drivers.image.manifest import BOOT_FILES, Manifest, describe, make_keys, si
 from tests.real.netns import Wire
 from tests.real.rack_on_loopback import wait_until
 from tests.real.require import require
+from tests.real.storage_rack import kill_below
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("first_server")]
 
@@ -25,7 +26,7 @@ HOLD_67 = (
 
 @pytest.fixture
 def wire() -> Iterator[Wire]:
-    require("ip", "nft", "java", "dnsmasq")
+    require("ip", "nft", "java", "dnsmasq", "ceph-mon", "ceph-mgr", "ceph-osd")
     wire = Wire("first")
     yield wire
     wire.close()
@@ -123,11 +124,18 @@ def test_a_bare_machine_becomes_a_rack_of_one_and_again_changes_nothing(wire: Wi
         seed = ("init", "--seed-records", "--config", operator)
         wait_until(lambda: rack(wire, *seed).returncode == 0, SETTLED_S_MAX, "the first records are written")
         wait_until(lambda: is_member(rack(wire, "status", "--config", operator)), SETTLED_S_MAX, "n1 is a member")
+        wait_until(lambda: "1 of 1 monitor agree" in status(wire, operator), SETTLED_S_MAX, "its storage runs")
     finally:
         supervisor.send_signal(signal.SIGTERM)
         supervisor.wait(90)
         log.close()
+        kill_below(place / "state")
     assert (place / "etc/first-server").exists(), "an ensemble of one may still begin here"
+
+
+def status(wire: Wire, operator: str) -> str:
+    """What ``rack status`` says."""
+    return rack(wire, "status", "--config", operator).stdout
 
 
 def is_member(done: subprocess.CompletedProcess[str]) -> bool:

@@ -17,7 +17,7 @@ from drivers.lab.stranger import Outcome as Met
 from tests.real.require import require
 from trial.verdict import Outcome
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.xdist_group("lab")]
 
 ROOT = Path(__file__).parents[2]
 NAME = "mxatt"
@@ -25,8 +25,7 @@ FOLDER = Path("/var/lib/moxie-lab-attacks")
 PROGRAMS = ("ip", "nft", "nsenter", "unshare", "java", "ipmi_sim", "dnsmasq")
 STORAGE = ("ceph-mon", "ceph-osd", "qemu-storage-daemon")
 SMALL_S_MAX, WHOLE_S_MAX = 600, 2_400
-SMALL = """# Why: a stranger asks, copies a card, and shows a used token again, while the one other machine joins.
-seed = 5
+TWO = """seed = 5
 rack = "{root}/racks/virtual-3.toml"
 nodes = ["n1", "n2"]
 catalog = "{root}/catalog/machines.toml"
@@ -37,6 +36,9 @@ heal_ms = 300_000
 every_ms = 0
 [boots]
 discover = true
+"""
+SMALL = """# Why: a stranger asks, copies a card, and shows a used token again, while the one other machine joins.
+{head}
 [[fault]]
 kind = "rogue_machine"
 at_ms = 5_000
@@ -53,6 +55,24 @@ verdict = "pass"
 sometimes = ["found", "join_refused", "join_admitted"]
 never = ["boot_timeout"]
 joined = 2
+"""
+RETURN = """# Why: a machine joins, is retired, and is switched on again while somebody asks in its name.
+{head}
+[[fault]]
+kind = "rogue_machine"
+at_ms = 5_000
+[[fault]]
+kind = "operator_retire"
+target = "n2"
+at_ms = 100_000
+[[fault]]
+kind = "retired_returns"
+target = "n2"
+at_ms = 200_000
+[expect]
+verdict = "pass"
+sometimes = ["join_refused"]
+joined = 1
 """
 
 
@@ -102,6 +122,12 @@ def tried(scenario: Path, report: Path, seconds: float) -> Tried:
         assert namespaces_of(NAME) == []
 
 
+def written(folder: Path, text: str) -> Path:
+    """A scenario of two nodes, of which the second is found."""
+    (folder / "scenario.toml").write_text(text.format(head=TWO.format(root=ROOT)), encoding="utf-8")
+    return folder
+
+
 def as_expected(one: Tried) -> None:
     """It went as the scenario expects, and nobody got what is not his."""
     wrong = [check for check in one.outcome.checks if not check.ok]
@@ -115,8 +141,7 @@ def as_expected(one: Tried) -> None:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Tried:
     """Four kinds, one machine that joins at its first boot."""
     folder = tmp_path_factory.mktemp("small")
-    (folder / "scenario.toml").write_text(SMALL.format(root=ROOT), encoding="utf-8")
-    return tried(folder, folder / "report", SMALL_S_MAX)
+    return tried(written(folder, SMALL), folder / "report", SMALL_S_MAX)
 
 
 def test_a_stranger_gets_nothing_while_a_machine_joins(small: Tried) -> None:
@@ -132,6 +157,15 @@ def test_the_operator_sees_who_it_was_and_why(small: Tried) -> None:
     assert any("nobody expects this machine (unknown_machine)" in row for row in rows)
     assert any("its token was used before (token_spent)" in row and " n2 " in row for row in rows)
     assert all(" ago " in row for row in rows)
+
+
+@pytest.mark.machines
+def test_a_machine_that_was_retired_does_not_come_back(tmp_path: Path) -> None:
+    one = tried(written(tmp_path, RETURN), tmp_path / "report", SMALL_S_MAX)
+    as_expected(one)
+    assert one.refused("return") == {"retired"}
+    assert one.says("retired", "n2")
+    assert "it was taken out of the rack for good (retired)" in one.status
 
 
 @pytest.fixture(scope="module")

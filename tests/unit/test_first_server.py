@@ -14,7 +14,8 @@ from drivers.config import Config, NodeTables
 from drivers.first_answers import FILE, Answers, gather, keep, usual_pool
 from drivers.first_ground import Ground, look
 from drivers.first_image import put_images
-from drivers.first_server import Places, is_in_memory, put_home, write_inputs
+from drivers.first_server import Places, check_catalog, is_in_memory, put_home, write_inputs
+from drivers.first_server import look as look_at_all
 from drivers.first_start import start
 from drivers.first_words import add_first
 from drivers.image.manifest import BOOT_FILES, Manifest, describe, make_keys, sign, write_manifest
@@ -145,7 +146,7 @@ def test_an_image_is_kept_by_its_id_and_only_if_it_is_what_was_signed(tmp_path: 
         put_images(msgspec.structs.replace(told, image=second), home)
 
 
-@pytest.mark.parametrize(("make", "said"), [(False, "no image in it"), (True, "--image-key is missing")])
+@pytest.mark.parametrize(("make", "said"), [(False, "no such folder"), (True, "--image-key is missing")])
 def test_without_an_image_or_its_key_nothing_begins(tmp_path: Path, make: bool, said: str) -> None:
     private, _ = make_keys(tmp_path / "keys")
     if make:
@@ -228,3 +229,31 @@ def test_a_ca_that_is_of_no_use_is_said_so(tmp_path: Path) -> None:
     assert len(said) == 2
     assert "is for Redfish; needed: --bmc-driver redfish" in said[0]
     assert "none.pem: holds no certificate (no such file or directory); needed: a PEM file" in said[1]
+
+
+def test_images_catalog_and_machine_are_all_looked_at_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "catalog.toml").write_text('name = "mine"\n[[service]]\nname = "db"\nrun = "sometimes"\n')
+    told = gather(words(f"{GIVEN} --catalog {tmp_path / 'catalog.toml'}"), tmp_path / "out")
+    told = msgspec.structs.replace(told, images=tmp_path / "nowhere", interface="nope", gateway="x", pool="1-2")
+    places = Places(home=tmp_path / "home", out=tmp_path / "out", state_dir=tmp_path / "state")
+    with pytest.raises(InputError) as caught:
+        look_at_all(told, places)
+    said = "\n".join(caught.value.problems)
+    for part in (
+        '--interface = "nope"',
+        "nowhere: no such folder; rack image build",
+        f"--catalog {tmp_path}",
+        "sometimes",
+    ):
+        assert part in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_catalog_may_build_on_the_services_that_a_first_server_adds(tmp_path: Path) -> None:
+    spec = 'start_ms = { min = 1, p50 = 2, p90 = 3, max = 4 }\nsource = "made up"\n'
+    text = f'name = "mine"\n[[service]]\nname = "db"\nrun = "singleton"\nneeds = ["netboot"]\n[service.twin]\n{spec}'
+    (tmp_path / "catalog.toml").write_text(text)
+    check_catalog(answers(tmp_path, catalog=tmp_path / "catalog.toml"))
+    (tmp_path / "catalog.toml").write_text(text.replace("netboot", "nobody"))
+    with pytest.raises(InputError, match="nobody"):
+        check_catalog(answers(tmp_path, catalog=tmp_path / "catalog.toml"))

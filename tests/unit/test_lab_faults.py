@@ -26,7 +26,6 @@ WITHOUT_COUNTERPART = {
     "kernel_panic",
     "lock_stuck",
     "netboot_failing",
-    "retired_returns",
     "slow_disk",
     "upgrade_begins",
     "upgrade_halts",

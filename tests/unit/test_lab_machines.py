@@ -258,6 +258,9 @@ def test_an_image_without_a_key_beside_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         image_of(tmp_path / "none", print)
     (tmp_path / "image").mkdir()
+    with pytest.raises(InputError, match="no image in it"):
+        image_of(tmp_path / "image", print)
+    (tmp_path / "image" / "manifest.json").touch()
     with pytest.raises(InputError, match=r"images.pub is neither in it nor beside it"):
         image_of(tmp_path / "image", print)
 

@@ -54,7 +54,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("rack", "allowed: a subnet such as"),
         ("10.97.0.0/24 10.0.0.0/9", "has 8388608 addresses"),
         ("10.97.0.0/24 --user admin", "--user and --password-file belong together"),
-        ("10.97.0.0/24 --user admin --password-file nowhere", "password file nowhere: No such file"),
+        (
+            "10.97.0.0/24 --user admin --password-file nowhere",
+            "password file nowhere cannot be read (no such file or directory); needed: a file of its owner",
+        ),
         ("10.97.0.0/24 --user admin --password-file open", "has mode 0644; needed: chmod 600"),
         ("10.97.0.0/24 --user admin --password-file empty", "is empty; needed: the password as its first line"),
         ("--config nowhere.toml", "nowhere.toml: cannot be read"),
@@ -99,7 +102,7 @@ def test_without_credentials_nothing_is_wrong_and_nobody_was_tried() -> None:
 
 
 def test_nobody_and_nonsense_are_shown_as_well() -> None:
-    assert text() == "10.97.0.0/24: no BMCs of 256 addresses answered  1.1 s\n"
+    assert text() == "10.97.0.0/24: no BMC at 256 addresses answered  1.1 s\n"
     odd = sighting(9, answered=Answered(ipmi=True, guid="0" * 32), seen=None, access="")
     assert "00000000-0000-0000-0000-000000000000 (no identity)" in text(odd)
     assert "\x1b" not in text(sighting(9, "x\x1b[2J"))
