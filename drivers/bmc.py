@@ -183,7 +183,7 @@ def _password(path: Path) -> str:
     try:
         mode = path.stat().st_mode & 0o777
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "not utf-8"
         needed = "a file of its owner's only (chmod 600) whose first line is the BMC's password"
         raise BmcFailure("credentials", f"password file {path} cannot be read ({why}); needed: {needed}") from error

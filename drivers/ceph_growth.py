@@ -234,8 +234,9 @@ def _monitor(cluster: Cluster) -> tuple[AddMonitor | None, str]:
 
 
 def _wants_manager(here: Here, cluster: Cluster) -> bool:
-    there = here.node in cluster.monitors and here.node in cluster.quorum
-    return there and not here.manager and len(cluster.managers) < MANAGERS_MAX
+    """Whether a node is one of the few with a manager; by rank, so that several do not make theirs at once."""
+    ranked = [node for node in sorted(cluster.quorum) if node in cluster.monitors][:MANAGERS_MAX]
+    return here.node in ranked and not here.manager and len(cluster.managers) < MANAGERS_MAX
 
 
 # -- copies ------------------------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ def secrets_of(config: Config) -> Iterator[Finding]:
     tables = config.tables
     files = [tables.heartbeat_key, tables.tls.key if tables.tls is not None else None]
     files += [tables.ceph.keyring] if tables.ceph is not None else []
+    files += tables.storage.rings if tables.storage is not None else ()
     files += [machine.bmc.password_file for _, machine in sorted(config.machines.items())]
     files += [access.password_file for network in config.inventory.networks for access in network.access]
     for path in dict.fromkeys(path for path in files if path is not None):

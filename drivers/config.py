@@ -68,6 +68,11 @@ class StorageTable(msgspec.Struct, frozen=True, kw_only=True):
     user: Name = "moxie-storage"
     disk_gib: Size = 64
 
+    @property
+    def rings(self) -> tuple[Path, ...]:
+        """Every key of the storage that lies beside its own."""
+        return (self.keyring, *(path for path in sorted(self.keyring.parent.glob("*.keyring")) if path != self.keyring))
+
 
 class AddressTable(msgspec.Struct, frozen=True, kw_only=True):
     """``[address]``: where the addresses of services come up."""

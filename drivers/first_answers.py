@@ -33,6 +33,7 @@ NEEDED = {
 PATHS = ("bmc_password", "bmc_ca", "catalog", "images", "image_key")
 SETTINGS = ("timing", "zookeeper", "give_up_ms", "restart_ms", "journal_mib")
 """What of a node's file may be answered as well: the same for every node, and handed to those that join."""
+NOT_ROOT = "it writes this node's keys and sets addresses; needed: run it as root"
 FIXED = ("node", "boot", "interface", "management")
 """What a rack that was begun keeps: addresses, certificates and records are made from it."""
 
@@ -83,6 +84,8 @@ def gather(arguments: argparse.Namespace, out: Path, ask: Callable[[str], str] |
                 found[name] = str(Path(said).absolute()) if name in PATHS else said
         if name not in found:
             problems.say(f"{flag(name)} is missing; needed: {question}")
+    if problems.found and os.geteuid() != 0:
+        problems.say(NOT_ROOT)
     problems.check()
     answers = build(found, Answers, problems)
     if answers is not None:

@@ -14,7 +14,7 @@ import msgspec
 from core.errors import InputError
 from drivers.ca import read
 from drivers.children import PATH
-from drivers.first_answers import Answers, flag
+from drivers.first_answers import NOT_ROOT, Answers, flag
 from drivers.given_files import PASSWORD_BYTES_MAX
 from drivers.networks import BootTable, check_boot, subnet_of
 from formats.problems import Problems, one_of
@@ -47,7 +47,7 @@ def look(answers: Answers, serving: bool, dmi: Path = DMI) -> Ground:
     """
     problems = Problems("rack init --first")
     if os.geteuid() != 0:
-        problems.say("rack init --first: it writes this node's keys and sets addresses; needed: run it as root")
+        problems.say(NOT_ROOT)
     _check_programs(problems)
     links = _links(problems)
     net = _boot_net(answers, problems)

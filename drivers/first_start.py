@@ -13,7 +13,7 @@ COMMAND_S_MAX = 60
 READY_MS_MAX = 600_000
 """A machine that is emulated or busy takes minutes to its first ZooKeeper server."""
 PAUSE_S, PAUSE_SHARE = 2.0, 4
-"""Between two looks, at least; and so many times as long as a look took: a slow machine is to start, not to be asked."""
+"""Between two looks, at least; and so many times as long as a look took: a slow machine has to start meanwhile."""
 
 
 def start(

@@ -228,8 +228,10 @@ def trusted_by(ca: Path) -> ssl.SSLContext:
     context.check_hostname = False
     try:
         context.load_verify_locations(ca)
-    except OSError as error:  # also ssl.SSLError
-        reason = "holds no certificate" if isinstance(error, ssl.SSLError) else (error.strerror or str(error)).lower()
+    except (OSError, ValueError) as error:
+        reason = "holds no certificate"
+        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+            reason = (error.strerror or str(error)).lower()
         raise BmcFailure("untrusted", f"ca {ca}: {reason}; needed: a PEM file with certificates") from error
     return context
 

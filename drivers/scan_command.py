@@ -56,10 +56,9 @@ def scan(arguments: Namespace) -> int:
     found = [one for look in looked for one in look.sightings]
     refused = sum(_problem(look, one).startswith(REFUSES) for look in looked for one in look.sightings)
     if refused and not any(one.access for one in found):
-        where = f"--user {arguments.user} and --password-file" if arguments.user else "[[network.access]]"
-        raise InputError(
-            [f"rack scan: all {refused} BMCs that were tried refuse what {where} say; needed: the right ones"]
-        )
+        given = f"--user {arguments.user} and --password-file" if arguments.user else "what [[network.access]] gives"
+        needed = "needed: the right user and password"
+        raise InputError([f"rack scan: every BMC that was tried ({refused}) refuses {given}; {needed}"])
     return 0 if found and not any(_problem(look, one) for look in looked for one in look.sightings) else 1
 
 

@@ -9,7 +9,7 @@ from core.records import CLUSTER, AnyRecord, Change, ClusterRecord, ServiceRecor
 from drivers.access import Access
 from drivers.ceph import Ceph, CephError
 from drivers.config import Config
-from drivers.zookeeper_operator import Operator, Unreachable
+from drivers.zookeeper_operator import ANSWER_MS_MAX, Operator, Unreachable
 
 ENSEMBLE_SIZES = (5, 3, 1)
 
@@ -95,7 +95,7 @@ def seed_rack(access: Access) -> tuple[str, ...]:
     Raises: InputError if the ensemble cannot be reached, or this certificate may not write.
     """
     try:
-        with Operator(access.config) as operator:
+        with Operator(access.config, max(ANSWER_MS_MAX, access.config.timing.session_timeout_ms)) as operator:
             said = seed(operator, access.config)
             said += make_volumes(access.config)
     except Unreachable as error:

@@ -80,6 +80,7 @@ def secrets_of(config: Config) -> tuple[bytes, ...]:
     paths = [tables.heartbeat_key, tables.run_dir / "session"]
     paths += [tables.tls.key] if tables.tls is not None else []
     paths += [tables.ceph.keyring] if tables.ceph is not None else []
+    paths += tables.storage.rings if tables.storage is not None else ()
     paths += [machine.bmc.password_file for machine in config.machines.values()]
     paths += [access.password_file for network in config.inventory.networks for access in network.access]
     found: list[bytes] = []

@@ -39,10 +39,9 @@ def _asked(config: Config, rack: RackState) -> tuple[str, ...]:
     assert config.tables.ceph is not None
     voters = rack.ensemble.voters if rack.ensemble is not None else ()
     retired = [node for node, life in sorted(rack.lives.items()) if life.state is Lifecycle.RETIRED]
-    if not config.tables.ceph.conf.exists():  # an operator's folder that was carried elsewhere
-        return (
-            f"cannot be asked from this machine, which has no {config.tables.ceph.conf}; a node of the rack has it",
-        )
+    conf = config.tables.ceph.conf
+    if not conf.exists():  # an operator's folder that was carried elsewhere
+        return (f"cannot be asked from this machine, which has no {conf}; a node of the rack has it",)
     ceph = Ceph(config.tables.ceph)
     try:
         ceph.connect(CONNECT_MS_MAX)

@@ -1,9 +1,7 @@
 """Tables and lists for a person at a terminal: aligned, and wrapped inside what room there is, not at its edge."""
 
-import os
 import re
 import shutil
-import sys
 import textwrap
 from collections.abc import Sequence
 
@@ -23,9 +21,8 @@ _PAINTED = re.compile(r"((?:\x1b\[[0-9;]*m)*)(.*?)((?:\x1b\[[0-9;]*m)*)", re.DOT
 
 def room_here() -> int:
     """Columns of the terminal that is written to; 0 if it is none: then nothing is wrapped, for whoever searches."""
-    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
-        return 0
-    return max(shutil.get_terminal_size().columns, ROOM_MIN)
+    known = shutil.get_terminal_size((0, 0)).columns  # what COLUMNS says comes first
+    return max(known, ROOM_MIN) if known else 0
 
 
 def columns(head: Row, rows: Sequence[Row], paint: Paint, room: int = 0, ditto: str = "") -> list[str]:

@@ -148,13 +148,14 @@ def _status(arguments: argparse.Namespace) -> int:
     from drivers.lab.shell import enter
     from drivers.status import look, to_json
     from drivers.status_text import status_text
+    from formats.columns import room_here
     from formats.paint import Paint
 
     _needs_root()
     layout = find(arguments.name, arguments.dir.absolute())
     enter(layout.client)
     rack = look(load_access(operator_of(layout.folder)))
-    sys.stdout.write(to_json(rack) if arguments.json else status_text(rack, Paint(sys.stdout.isatty())))
+    sys.stdout.write(to_json(rack) if arguments.json else status_text(rack, Paint(sys.stdout.isatty()), room_here()))
     return 0
 
 

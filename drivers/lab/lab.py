@@ -121,6 +121,8 @@ def _up(plan: Blueprint, say: Say, from_one: bool) -> LabRack:
             chassis.break_it(layout.home(node.id), "nofeed")
     if layout.volumes:
         _start_mgr(plan)
+    answering = sum(node.plugged and node not in layout.dark for node in layout.nodes)
+    say(f"BMCs: {answering} of {len(layout.nodes)} answer")
     rack = connect(layout)
     boot(rack, say, from_one or layout.found)
     if layout.found:
@@ -145,7 +147,6 @@ def boot(rack: LabRack, say: Say, from_one: bool = False) -> None:
     """Switch the first node on, give the rack its first records, then the others. Raises: LabFailure."""
     layout = rack.layout
     plugged = [node for node in layout.nodes if node.plugged]
-    say(f"{len(plugged)} of {len(layout.nodes)} nodes are plugged in")
     power.power_on(layout, plugged[0].id)
     end_ms = now_ms() + SETTLE_MS_MAX
     while not rack.observer.seed(min(layout.voters, ensemble_size(len(plugged)))):

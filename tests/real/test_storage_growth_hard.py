@@ -97,6 +97,14 @@ def test_a_service_that_is_killed_again_and_again_makes_each_thing_once(rack: St
     for node in rack.nodes:
         assert len(rack.daemons(node)) == 3, rack.daemons(node)
         assert not (rack.folder / node / "state/ceph/osd.json").exists()
+    rack.rados(N2, "put", "before", "-", given=b"the power goes")
+    for node in rack.nodes:
+        rack.stop(node, signal.SIGKILL)
+        rack.kill(node)
+    for node in rack.nodes:
+        rack.start(node)
+    wait_until(lambda: grown(rack), SECONDS_MAX, "a rack that lost its power comes back by itself")
+    assert rack.rados(N3, "get", "before", "-") == b"the power goes"
 
 
 def test_a_lost_disk_is_replaced_and_a_node_that_retires_leaves_no_monitor(rack: StorageRack) -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from core.ids import ImageId, NodeId
+from drivers import check_machine, snapshot
 from drivers.config import NetbootTable, load_config
 from drivers.image.manifest import BOOT_FILES, Entry, Manifest, write_manifest
 from drivers.init import prepare
@@ -55,6 +56,17 @@ def test_from_a_node_with_the_lesser_key_nobody_gets_more(tmp_path: Path) -> Non
     files, text = bundled(tmp_path, "hyperconverged", (LESSER,))
     assert files == {f"ceph/{LESSER}": True}
     assert f'user = "moxie-osd"\nkeyring = "ceph/{LESSER}"' in text
+
+
+def test_no_key_of_the_storage_is_shown_in_a_snapshot_and_all_are_checked(tmp_path: Path) -> None:
+    bundled(tmp_path, "hyperconverged", (FULL, LESSER))
+    config = load_config(tmp_path / "rack" / "nodes" / "n1" / "node.toml")
+    for number, ring in enumerate((FULL, LESSER)):
+        (tmp_path / "ceph" / ring).write_text(f"[client.x]\n\tkey = AQDverysecret{number}==\n")
+    assert {b"AQDverysecret0==", b"AQDverysecret1=="} <= set(snapshot.secrets_of(config))
+    checked = " ".join(finding.about for finding in check_machine.secrets_of(config))
+    assert FULL in checked
+    assert LESSER in checked
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The command ``rack``: bad input is answered in words with exit code 2, and never with a traceback."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +53,29 @@ BAD = (
     ("lab",),
     ("lab", "nonsense"),
     ("lab", "up", "--nodes", "x"),
+    ("scan", "10.0.0.0/8"),
+    ("scan", "fd00::/64"),
+    ("scan", "fe80::/120"),
+    ("scan", "127.0.0.1", "--ca", "nowhere"),
+    ("scan", "127.0.0.1", "--user", "x", "--password-file", "nowhere"),
+    ("scan", "127.0.0.1", "--user", "x", "--password-file", "nul\0", "--ca", "nul\0"),
+    ("init", "--first", "--images", "nowhere"),
+    ("init", "--first", "--answers", "nowhere"),
+    ("init", "--revocation-list"),
+    ("netboot", "--config", "nowhere"),
+    ("join", "--cmdline", "nowhere"),
+    ("image",),
+    ("image", "build", "--out", "drivers", "--profile", "nonsense"),
+    ("image", "show", "nowhere"),
+    ("image", "harden", "nowhere"),
+    ("image", "verify", "nowhere", "--key", "nowhere"),
+    ("image", "keys", "README.md"),
+    ("retire",),
+    ("retire", "n1", "--config", "nowhere"),
+    ("upgrade",),
+    ("upgrade", "start", "--config", "nowhere", "--image", "x"),
+    ("lab", "machine"),
+    ("lab", "up", "--machines", "0"),
     ("snapshot",),
     ("snapshot", "--out"),
     ("snapshot", "--out", "x", "--config", "nowhere"),
@@ -172,3 +197,32 @@ def test_the_command_itself_loads_no_driver() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can give a folder away")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("image", "keys", "{closed}/keys"),
+        ("image", "show", "{closed}/image"),
+        ("image", "verify", "{closed}/image", "--key", "{closed}/images.pub"),
+        ("image", "harden", "{closed}/image"),
+        ("scan", "--config", "{closed}/operator.toml"),
+        ("status", "--config", "{closed}/operator.toml"),
+        ("retire", "n1", "--config", "{closed}/operator.toml"),
+        ("netboot", "--config", "{closed}/node.toml"),
+        ("join", "--cmdline", "{closed}/cmdline"),
+        ("init", "--first", "--answers", "{closed}/answers"),
+        ("snapshot", "--config", "{closed}/operator.toml", "--out", "{closed}/out"),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_who_may_not_is_told_so_and_sees_no_traceback(tmp_path: Path, words: tuple[str, ...]) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    os.chown(closed, 65_534, 65_534)
+    as_others = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+    command = [*as_others, sys.executable, "-m", "drivers.cli", *(word.format(closed=closed) for word in words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert "permission denied" in done.stderr

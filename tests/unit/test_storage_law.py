@@ -145,6 +145,9 @@ def test_three_managers_at_most_and_where_a_monitor_agrees() -> None:
     assert steps(N2, "x n1 n3") == ()
     assert steps(N2, "x", trusted=False) == ()
     assert steps(N3, "x") == steps(N4, "x") == ()
+    five = cluster("n1 n2 n3 n4 n5", "n1 n2 n3 n4 n5")
+    wanting = [node for node in five.hosts if decide(Here(node=node, osd=True, monitor=True), five).steps]
+    assert wanting == [N1, N2, N3], "five that look at once do not make five"
 
 
 def test_groups_are_of_interest_only_until_a_pool_has_all_it_can_have() -> None:
