@@ -81,7 +81,7 @@ lab: setup packages ## lost disks, broken agents, and every scenario with a real
 	@$(BIN)/rack lab run --all --json $(LAB_ARGS)
 
 lab-machines: setup packages ## a rack of emulated machines: dark to joined, killed, replaced, upgraded (root; about half an hour)
-	@$(BIN)/python -m pytest $(REAL_ARGS) -m machines
+	@$(BIN)/python -m pytest $(REAL_ARGS) -m machines tests/real
 
 quick: setup ## unit and tidy tests only
 	@$(BIN)/python -m pytest -q tests/unit tests/tidy
