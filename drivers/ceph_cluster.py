@@ -154,6 +154,17 @@ class CephBroken(Exception):
     """A step of making the cluster failed; the text says which and what it said."""
 
 
+def do(*argv: str) -> str:
+    """Run a program of Ceph's; what it says. Raises: CephBroken."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=STEP_S_MAX, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CephBroken(f"{argv[0]}: {error}") from None
+    if done.returncode:
+        raise CephBroken(f"{argv[0]}: {(done.stderr or done.stdout).strip()[-500:]}")
+    return done.stdout
+
+
 class CephCluster:
     """The files of one cluster below ``root``, and the commands that run its daemons."""
 
@@ -190,9 +201,9 @@ class CephCluster:
         store.mkdir()
         conf = str(self.root / "prepare.conf")
         flags = ("--monmap", str(self.root / "prepare.monmap"), "--keyring", str(self.root / "all.keyring"))
-        self._do("ceph-mon", "-i", first, "-c", conf, "--mkfs", *flags)
+        do("ceph-mon", "-i", first, "-c", conf, "--mkfs", *flags)
         self._fill(first, conf)
-        self._do("ceph-mon", "-i", first, "-c", str(self.conf), "--inject-monmap", str(self.root / "monmap"))
+        do("ceph-mon", "-i", first, "-c", str(self.conf), "--inject-monmap", str(self.root / "monmap"))
         for monitor in self._monitors[1:]:
             shutil.copytree(store, self.root / f"mon.{monitor.name}")
         for name in ("all.keyring", "prepare.conf", "prepare.monmap", "monmap"):
@@ -232,7 +243,7 @@ class CephCluster:
             *(["auth", "get-or-create", f"client.moxie-{node.name}", *CLIENT_CAPS] for node in self.nodes),
             *(["auth", "get-or-create", f"client.{user}", *caps] for user, caps in GROWTH_CAPS.items()),
         ]
-        self._do("/usr/bin/python3", "-I", "-c", SCRIPT, conf, json.dumps(script), str(self.root))
+        do("/usr/bin/python3", "-I", "-c", SCRIPT, conf, json.dumps(script), str(self.root))
 
     def _begin_disk(self, number: int, unique: str) -> "subprocess.Popen[bytes]":
         (self.root / f"osd.{number}").mkdir()
@@ -266,11 +277,11 @@ class CephCluster:
         whole.touch(mode=0o600)
         for entity, pairs in caps.items():
             flags = [word for pair in zip(pairs[::2], pairs[1::2], strict=True) for word in ("--cap", *pair)]
-            self._do("ceph-authtool", str(whole), "--gen-key", "-n", entity, *flags)
+            do("ceph-authtool", str(whole), "--gen-key", "-n", entity, *flags)
             if entity != "mon.":
                 ring = self.keyring(entity)
                 ring.touch(mode=0o600)
-                key = self._do("ceph-authtool", str(whole), "-p", "-n", entity).strip()
+                key = do("ceph-authtool", str(whole), "-p", "-n", entity).strip()
                 ring.write_text(f"[{entity}]\n\tkey = {key}\n", encoding="ascii")
 
     def _make_modules(self) -> None:
@@ -280,16 +291,7 @@ class CephCluster:
     def _make_monmap(self, fsid: str, addresses: list[str], path: Path) -> None:
         pairs = zip(self._monitors, addresses, strict=False)
         flags = [word for monitor, address in pairs for word in ("--addv", monitor.name, address)]
-        self._do("monmaptool", "--create", "--fsid", fsid, "--enable-all-features", *flags, str(path))
-
-    def _do(self, *argv: str) -> str:
-        try:
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=STEP_S_MAX, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise CephBroken(f"{argv[0]}: {error}") from error
-        if done.returncode:
-            raise CephBroken(f"{argv[0]}: {(done.stderr or done.stdout).strip()[-500:]}")
-        return done.stdout
+        do("monmaptool", "--create", "--fsid", fsid, "--enable-all-features", *flags, str(path))
 
     # -- the daemons ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ next one. Nothing is ever taken away that the storage knows.
 import json
 import re
 import shutil
-import subprocess
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 from core.ids import NodeId
 from drivers.ca import write_public, write_secret
 from drivers.ceph import Ceph, CephError
-from drivers.ceph_cluster import STEP_S_MAX, CephBroken, CephSettings, conf_text, make_modules
+from drivers.ceph_cluster import CephBroken, CephSettings, conf_text, do, make_modules
 from drivers.ceph_look import Seen
 from drivers.children import PATH
 
@@ -113,7 +112,7 @@ class Parts:
         try:
             new = msgspec.json.decode(kept.read_bytes(), type=NewOsd)
         except (OSError, msgspec.DecodeError):
-            new = NewOsd(unique=str(uuid.uuid4()), secret=_do("ceph-authtool", "--gen-print-key").strip())
+            new = NewOsd(unique=str(uuid.uuid4()), secret=do("ceph-authtool", "--gen-print-key").strip())
             write_secret(kept, msgspec.json.encode(new))
         said = ceph.command("osd new", uuid=new.unique, text_in=json.dumps({"cephx_secret": new.secret}))
         name = f"osd.{_number(said)}"
@@ -125,7 +124,7 @@ class Parts:
             place.mkdir(mode=0o700)
             number = name[4:]
             flags = ("-c", str(self.conf), "--mkfs", "--osd-uuid", new.unique, "--no-mon-config")
-            _do("ceph-osd", "-i", number, *flags)
+            do("ceph-osd", "-i", number, *flags)
         self._made(name, "ceph-osd")
         kept.unlink(missing_ok=True)
         return name
@@ -149,10 +148,10 @@ class Parts:
             map_file.unlink(missing_ok=True)
             pairs = zip(seen.cluster.monitors, re.findall(r"\[[^]]*\]", seen.mon_host), strict=True)
             known = [word for monitor, address in pairs for word in ("--addv", monitor, address)]
-            _do("monmaptool", "--create", "--fsid", seen.fsid, "--enable-all-features", *known, str(map_file))
+            do("monmaptool", "--create", "--fsid", seen.fsid, "--enable-all-features", *known, str(map_file))
             place.mkdir(mode=0o700)
             flags = ("--mkfs", "--monmap", str(map_file), "--keyring", str(ring))
-            _do("ceph-mon", "-i", self._node, "-c", str(self.conf), *flags)
+            do("ceph-mon", "-i", self._node, "-c", str(self.conf), *flags)
         finally:
             ring.unlink(missing_ok=True)
             map_file.unlink(missing_ok=True)
@@ -224,17 +223,6 @@ def no_room(folder: Path) -> str:
     place = next(path for path in (folder, *folder.parents) if path.exists())
     free, needed = shutil.disk_usage(place).free, DISK_BYTES_MIN + SPARE_BYTES
     return f"{free >> 20} MiB are free in {place}; needed: {needed >> 20}" if free < needed else ""
-
-
-def _do(*argv: str) -> str:
-    """Run a program of Ceph's. Raises: CephBroken."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=STEP_S_MAX, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CephBroken(f"{argv[0]}: {error}") from None
-    if done.returncode:
-        raise CephBroken(f"{argv[0]}: {(done.stderr or done.stdout).strip()[-500:]}")
-    return done.stdout
 
 
 def _number(said: object) -> int:

@@ -2,6 +2,8 @@
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -74,8 +76,15 @@ def up(plan: MachinesPlan, say: Say, keep: bool = False) -> Watch:
     layout = plan.layout
     check_guests(layout.guests, len(layout.nodes))
     check_free(layout)
-    try:
+    with up_or_away(layout, say, keep):
         return _up(plan, say)
+
+
+@contextmanager
+def up_or_away(layout: Layout, say: Say, keep: bool) -> Iterator[None]:
+    """Take away what was begun if it does not come up; ``keep``: leave it then, for a person to look at."""
+    try:
+        yield
     except BaseException:
         if keep:
             say(f"it did not come up; left as it is: rack lab down --name {layout.name} --dir {layout.folder}")

@@ -27,10 +27,9 @@ from drivers.image.profile import PROFILES
 from drivers.inventory import BmcTable, Machine
 from drivers.lab import network, qemu
 from drivers.lab.build import GIVE_UP_PERCENT, PASSWORD_BYTES
-from drivers.lab.demolition import demolish
 from drivers.lab.lab import Say, check_free, connect
 from drivers.lab.layout import DATA_NET, INFRA_HOST, MANAGEMENT_NET, Guest, LabFailure, Layout, write_layout
-from drivers.lab.machines import ORDER_MS_MAX, check_guests, wait_joined
+from drivers.lab.machines import ORDER_MS_MAX, check_guests, up_or_away, wait_joined
 from drivers.lab.machines_build import INSTALL, POOL, TIMING, Image
 from drivers.lab.machines_watch import Tail, Watch, course_text
 from drivers.lab.shell import call, enter
@@ -122,15 +121,8 @@ def up(plan: KeyPlan, say: Say, keep: bool = False) -> Watch:
     layout = plan.layout
     check(plan)
     check_free(layout)
-    try:
+    with up_or_away(layout, say, keep):
         return _up(plan, say)
-    except BaseException:
-        if keep:
-            say(f"it did not come up; left as it is: rack lab down --name {layout.name} --dir {layout.folder}")
-            raise
-        say("it did not come up; taking away what was begun")
-        demolish(layout.name, layout.folder, layout, say)
-        raise
 
 
 def _up(plan: KeyPlan, say: Say) -> Watch:
