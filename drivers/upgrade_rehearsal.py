@@ -3,6 +3,8 @@
 The files are the interface: ``twin run SNAPSHOT/upgrade`` says whether it goes well, and how long it takes.
 """
 
+from collections.abc import Collection
+
 from core.ids import NodeId
 from core.records import Lifecycle
 from drivers.clock import wall_text
@@ -27,7 +29,7 @@ def files(config: Config, rack: RackState, parallel: int = 1) -> dict[str, bytes
     nodes = taking_part(config, rack)
     return {
         f"{FOLDER}/{SCENARIO}": scenario_text(config, rack, nodes, parallel).encode(),
-        f"{FOLDER}/{RACK}": rack_text(nodes).encode(),
+        f"{FOLDER}/{RACK}": rack_text(nodes, without_vote(rack)).encode(),
         f"{FOLDER}/{CATALOG}": config.tables.catalog.read_bytes(),
     }
 
@@ -40,18 +42,23 @@ def taking_part(config: Config, rack: RackState) -> dict[NodeId, Machine]:
     return found or dict(config.machines.items())
 
 
-def rack_text(nodes: dict[NodeId, Machine]) -> str:
-    """A rack file with these nodes, each rack with a switch of its own, all of those connected."""
+def without_vote(rack: RackState) -> tuple[NodeId, ...]:
+    """The members that run no ZooKeeper server, and cannot."""
+    return tuple(node for node, member in rack.members.items() if not member.voter)
+
+
+def rack_text(nodes: dict[NodeId, Machine], without: Collection[NodeId] = ()) -> str:
+    """A rack file with these nodes, each rack with a switch of its own, all of those connected.
+
+    ``without``: nodes that have no vote.
+    """
     racks = list(dict.fromkeys(machine.rack for machine in nodes.values()))
     feeds = dict.fromkeys((machine.power_domain, machine.rack) for machine in nodes.values())
-    models = {(m.cores, m.memory_gib, m.weight): f"m{m.cores}x{m.memory_gib}w{m.weight}" for m in nodes.values()}
+    models = {node: _model(machine, node not in without) for node, machine in nodes.items()}
     switches = [f"switch-{rack}" for rack in racks]
     table: dict[str, object] = {
         "name": "rehearsed",
-        "template": {
-            name: {"cores": cores, "memory_gib": memory, "weight": weight}
-            for (cores, memory, weight), name in models.items()
-        },
+        "template": dict(models.values()),
         "pdu": [{"id": domain, "rack": rack} for domain, rack in _one_rack_each(list(feeds))],
         "switch": [{"id": switch, "uplinks": switches[:at]} for at, switch in enumerate(switches)],
         "node": [
@@ -60,12 +67,19 @@ def rack_text(nodes: dict[NodeId, Machine]) -> str:
                 "rack": machine.rack,
                 "pdu": machine.power_domain,
                 "switches": [f"switch-{machine.rack}"],
-                "template": models[machine.cores, machine.memory_gib, machine.weight],
+                "template": models[node][0],
             }
             for node, machine in nodes.items()
         ],
     }
     return f"# The rack as it was at {wall_text()}; one switch a rack is assumed.\n" + toml_text(table)
+
+
+def _model(machine: Machine, votes: bool) -> tuple[str, dict[str, object]]:
+    """A template for machines like this one, and its name."""
+    name = f"m{machine.cores}x{machine.memory_gib}w{machine.weight}"
+    parts = {"cores": machine.cores, "memory_gib": machine.memory_gib, "weight": machine.weight}
+    return (name, dict(parts)) if votes else (f"{name}-without-vote", {**parts, "votes": False})
 
 
 def _one_rack_each(feeds: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -46,7 +46,10 @@ class NicTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of one model of server. ``price``: without its disks; ``watts``: drawn by all of it."""
+    """The parts of one model of server. ``price``: without its disks; ``watts``: drawn by all of it.
+
+    ``votes``: it can run a ZooKeeper server; an image of profile minimal cannot.
+    """
 
     cores: Annotated[int, msgspec.Meta(ge=1, le=4_096)]
     memory_gib: Annotated[int, msgspec.Meta(ge=1, le=65_536)]
@@ -54,6 +57,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     weight: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     price: Price | None = None
     watts: Annotated[float, msgspec.Meta(ge=0, le=100_000)] | None = None
+    votes: bool = True
     disk: tuple[DiskTable, ...] = ()
     nic: tuple[NicTable, ...] = ()
 
@@ -143,6 +147,8 @@ def assemble(tables: RackTables, problems: Problems) -> RackFile:
     _check_names(problems, nodes, pdus, switches)
     if not nodes:
         problems.say("node is missing; needed: at least one [[node]] or [[group]]")
+    elif not any(server.spec.voter for _, server in nodes):
+        problems.say("template: votes is false for every server; needed: at least one that can run a ZooKeeper server")
     problems.check()
     return RackFile(
         name=tables.name,
@@ -164,6 +170,7 @@ def make_server(
         weight=template.weight,
         cores=template.cores,
         memory_bytes=template.memory_gib << 30,
+        voter=template.votes,
     )
     disks = [
         Disk(model=d.model, kind=d.kind, role=d.role, size_bytes=d.size_gb * 10**9, price=d.price)

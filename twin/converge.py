@@ -53,6 +53,12 @@ def working(world: "World") -> tuple[NodeId, ...]:
     )
 
 
+def _can_vote(world: "World", node: NodeId) -> bool:
+    """Whether a machine can run a ZooKeeper server; one that was found is as its place in the rack says."""
+    spec = world.specs.get(node)
+    return spec is None or spec.voter
+
+
 def _hidden(world: "World", node: NodeId) -> bool:
     """Whether a machine that has to be found cannot be."""
     return world.census is not None and not world.census.is_named(node) and world.power.bmc.hidden(node)
@@ -77,9 +83,9 @@ def _ensemble(world: "World") -> list[str]:
         return ["the ZooKeeper ensemble has no quorum"]
     cluster = world.record(ClusterRecord, CLUSTER)
     wanted = cluster.ensemble_size if cluster is not None else 1
-    room = len(working(world))
-    wanted = min(wanted, room if room % 2 else room - 1)
-    spare = any(node not in ensemble.voters for node in working(world))
+    able = [node for node in working(world) if _can_vote(world, node)]
+    wanted = min(wanted, len(able) if len(able) % 2 else len(able) - 1)
+    spare = any(node not in ensemble.voters for node in able)
     dead = [voter for voter in ensemble.voters if not ensemble.server_running(voter)]
     owed = [voter for voter in dead if spare or set_aside(world, voter) is None]
     reasons = [f"the ZooKeeper server on {voter} does not run" for voter in owed]

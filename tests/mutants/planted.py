@@ -450,8 +450,8 @@ MUTANTS: tuple[Mutant, ...] = (
         5,
         "a watch event is taken as truth without its version",
         "mirror.py",
-        "if known is not None and not _is_newer(change, known):",
-        "if known is not None and known == change:",
+        "if known is None or _is_newer(change, known):",
+        "if known is None or known != change:",
     ),
     m(
         "second_claim_gets_a_script",

@@ -290,6 +290,11 @@ def test_a_group_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     assert "group[0].count = 100000" in rack_problems(tmp_path, RACK + group)
 
 
+def test_a_rack_in_which_nobody_can_vote_is_refused(tmp_path: Path) -> None:
+    text = RACK.replace("memory_gib = 8", "memory_gib = 8\nvotes = false")
+    assert "votes is false for every server" in rack_problems(tmp_path, text)
+
+
 def test_groups_write_their_servers_out(tmp_path: Path) -> None:
     text = RACK + '[[group]]\ntemplate = "plain"\ncount = 3\nracks = 2\nrack = "x{rack}"\nnode = "x{rack}-{slot}"\n'
     rack = load_rack(write(tmp_path, text))

@@ -287,3 +287,17 @@ def test_a_snapshot_carries_a_rehearsal_that_the_simulated_rack_runs(tmp_path: P
     outcome = run(scenario, Options()).outcome
     assert (outcome.verdict, outcome.figures["upgraded_nodes"]) == ("pass", 3)
     assert 3 * 60_000 < outcome.figures["upgrade_ms"] < 3 * 420_000
+
+
+def test_who_has_no_vote_in_the_rack_has_none_in_its_rehearsal(tmp_path: Path) -> None:
+    """A rack of small images: the node that was installed by hand runs the only ZooKeeper server."""
+    wanted = plan(tmp_path, nodes=5)
+    prepare(wanted)
+    records = {n: member_record(n, image="" if n == N1 else OLD, voter=n == N1) for n in NODES}
+    changed: dict[str, AnyRecord | None] = {member_path(R1, node): member for node, member in records.items()}
+    take(load_access(operator_file(wanted.out)), rack_state(changed), tmp_path / "snap")
+    scenario = load_scenario(tmp_path / "snap" / "upgrade")
+    assert [spec.id for spec in scenario.rack.specs if spec.voter] == [N1]
+    ran = run(scenario, Options())
+    assert (ran.outcome.verdict, ran.outcome.figures["upgraded_nodes"]) == ("pass", 4)
+    assert {leader.voters for leader in ran.truth.leaders} == {(N1,)}

@@ -53,11 +53,12 @@ def coalesce_of(nodes: int) -> int:
 
 
 def first_voters(servers: Sequence[Server], size_max: int = 5) -> tuple[NodeId, ...]:
-    """Choose 1, 3 or 5 nodes for ZooKeeper, first by id, spread over power domains."""
+    """Choose 1, 3 or 5 nodes for ZooKeeper among those that can run it, first by id, spread over power domains."""
     left: dict[DomainId, list[NodeId]] = {}
-    for server in sorted(servers, key=lambda s: s.id):
+    able = sorted((server for server in servers if server.spec.voter), key=lambda s: s.id)
+    for server in able:
         left.setdefault(server.spec.power_domain, []).append(server.id)
-    size = min(size_max, len(servers) if len(servers) % 2 else len(servers) - 1)
+    size = min(size_max, len(able) if len(able) % 2 else len(able) - 1)
     chosen: list[NodeId] = []
     while len(chosen) < size:
         for domain in sorted(left):
