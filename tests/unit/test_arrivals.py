@@ -1,4 +1,4 @@
-"""Members that come and go within one event leave a machine as it would be had it heard of them one by one."""
+"""Members that come and go within one event, and new nodes, leave a machine as if it had heard of them one by one."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +10,7 @@ from core.records import Change, Lifecycle, MemberRecord, NodeRecord, member_pat
 from tests.unit.one_machine import Alone
 
 NAMES = [NodeId(f"n{number}") for number in range(2, 9)]
+STRANGERS = [NodeId(f"n{number}") for number in range(9, 13)]
 R1, P1 = RackId("r1"), DomainId("p1")
 
 
@@ -25,6 +26,12 @@ def change(zxid: int, node: NodeId, session: int) -> Change:
     return Change(path=path, zxid=zxid, data=record, owner=SessionId(session))
 
 
+def described(zxid: int, node: NodeId, life: Lifecycle) -> Change:
+    """A node's record."""
+    record = NodeRecord(node=node, rack=R1, power_domain=P1, state=life)
+    return Change(path=node_path(node), zxid=zxid, data=record)
+
+
 def fresh() -> Alone:
     """A machine that knows of all the nodes."""
     world = Alone(networks=())
@@ -33,10 +40,24 @@ def fresh() -> Alone:
     return world
 
 
-@given(st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 2)), min_size=MANY, max_size=3 * MANY))
+TOLD = st.one_of(
+    st.tuples(st.sampled_from(NAMES[:3]), st.integers(0, 2)),
+    st.tuples(st.sampled_from([*NAMES, *STRANGERS]), st.sampled_from([Lifecycle.QUARANTINED, Lifecycle.RETIRED])),
+)
+
+
+@given(st.lists(st.tuples(TOLD, st.integers(-MANY, 0)), min_size=MANY, max_size=3 * MANY))
 @settings(max_examples=100, deadline=None)
-def test_many_changes_at_once_are_the_same_as_one_by_one(told: list[tuple[NodeId, int]]) -> None:
-    changes = tuple(change(1_000 + turn, node, session) for turn, (node, session) in enumerate(told))
+def test_many_changes_at_once_are_the_same_as_one_by_one(
+    drawn: list[tuple[tuple[NodeId, int | Lifecycle], int]],
+) -> None:
+    """Some are told late, after newer ones of the same path."""
+    changes = tuple(
+        described(1_000 + turn + late, node, said)
+        if isinstance(said, Lifecycle)
+        else change(1_000 + turn + late, node, said)
+        for turn, ((node, said), late) in enumerate(drawn)
+    )
     together, singly = fresh(), fresh()
     together.step(ev.RecordsChanged(at_ms=together.now, changes=changes))
     for one in changes:
