@@ -68,9 +68,10 @@ class Alone:
 
     def put(self, path: str, record: AnyRecord | None, owner: SessionId = NO_SESSION) -> None:
         """Write a record as somebody else would, and show it to the machine."""
-        self._show([self._write(path, record, owner)])
+        self._show([self.write(path, record, owner)])
 
-    def _write(self, path: str, record: AnyRecord | None, owner: SessionId = NO_SESSION) -> Change:
+    def write(self, path: str, record: AnyRecord | None, owner: SessionId = NO_SESSION) -> Change:
+        """Write a record as somebody else would; the machine hears of it when it looks."""
         self.zxid += 1
         old = self.records.get(path)
         version = old.version + 1 if old is not None and old.data is not None else 0
@@ -96,7 +97,7 @@ class Alone:
             node=node, session=SessionId(99), boot_id=boot_id, rack=R1, power_domain=power, weight=100, cores=8,
             memory_bytes=1 << 34, image=ImageId(image), fit=kept is Lifecycle.JOINED, settled=settled,
         )  # fmt: skip
-        changes = [self._write(member_path(R1, node), member, SessionId(99)), self._write(node_path(node), record)]
+        changes = [self.write(member_path(R1, node), member, SessionId(99)), self.write(node_path(node), record)]
         self._show(changes)
 
     def leave(self, name: str) -> None:

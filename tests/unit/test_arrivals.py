@@ -33,10 +33,12 @@ def described(zxid: int, node: NodeId, life: Lifecycle) -> Change:
 
 
 def fresh() -> Alone:
-    """A machine that knows of all the nodes."""
+    """A machine that knows of all the nodes but the strangers, whose records it has not seen yet."""
     world = Alone(networks=())
     for node in NAMES:
         world.put(node_path(node), NodeRecord(node=node, rack=R1, power_domain=P1, state=Lifecycle.QUARANTINED))
+    for node in STRANGERS:
+        world.write(node_path(node), NodeRecord(node=node, rack=R1, power_domain=P1, state=Lifecycle.QUARANTINED))
     return world
 
 
