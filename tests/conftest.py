@@ -10,6 +10,12 @@ settings.register_profile("moxie", derandomize=True, deadline=None, database=Non
 settings.register_profile("search", parent=settings.get_profile("moxie"), derandomize=False, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "moxie"))
 
+# The readline that pytest loads tells every child how large the terminal is, unseen by os.environ; commands under test
+# write into pipes, and into a pipe they write rows whole.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+    os.unsetenv(name)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -4,7 +4,6 @@ Every scenario here is run as a person would, ``rack lab run``: what must come o
 passes in which a stranger got anything, or was refused without ``rack status`` showing it.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,8 +80,7 @@ def lab(*words: str, seconds: float) -> "subprocess.CompletedProcess[str]":
     """One command of the lab, in a process of its own: it moves into the lab's namespaces."""
     command, *rest = words
     argv = (sys.executable, "-m", "drivers.cli", "lab", command, "--name", NAME, "--dir", str(FOLDER), *rest)
-    plain = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # a row of a table on one line
-    return subprocess.run(argv, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=seconds, check=False)
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
 
 
 class Tried(msgspec.Struct, kw_only=True):
