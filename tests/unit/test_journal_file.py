@@ -1,8 +1,10 @@
 """The journal on disk: replays byte for byte, in segments that replay alone, through crashes and full disks."""
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,12 +48,14 @@ class Life:
         self.journal = JournalFile(folder, OPENING, incarnation, start_ms, bytes_max)
         self.start_ms = start_ms
 
-    def live(self, count: int) -> None:
+    def live(self, count: int, after: Callable[[], None] = lambda: None) -> None:
+        """Live through events; ``after`` each of them."""
         for event in events(self.start_ms, count):
             self.journal.event(event.at_ms, event)
             for effect in self.machine.step(event):
                 self.journal.effect(event.at_ms, effect)
             self.journal.step(event.at_ms, self.machine.snapshot)
+            after()
 
 
 def replayed(path: Path) -> Replayed:
@@ -176,9 +180,26 @@ def test_a_disk_that_is_full_at_the_start_is_noticed_at_the_start(small_disk: Pa
 
 def test_rotation_makes_room_before_it_needs_it(small_disk: Path) -> None:
     life = Life(small_disk, bytes_max=5_000)
-    life.live(200)
+    life.live(200, after=lambda: wait_until_closed(small_disk))
     life.journal.close()
     assert len(segments(small_disk)) == KEPT
+
+
+def wait_until_closed(folder: Path) -> None:
+    """Wait for the thread that closes what was deleted in a folder: until then it takes up room there."""
+    end = time.monotonic() + 30
+    while any(name.startswith(str(folder)) and name.endswith("(deleted)") for name in open_files()):
+        assert time.monotonic() < end, "a deleted segment is still open"
+        time.sleep(0.001)
+
+
+def open_files() -> list[str]:
+    """What this process has open."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.append(str(path.readlink()))
+    return found
 
 
 def test_a_disk_that_does_not_answer_breaks_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
